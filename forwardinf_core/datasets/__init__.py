@@ -1,0 +1,1 @@
+"""A user's rows as a TrainingSet: stable ids, labels, payloads read on demand, fingerprint, thumbnails."""

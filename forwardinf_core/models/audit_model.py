@@ -1,0 +1,42 @@
+"""The model as every audit sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from PIL import Image
+from torch import Tensor, nn
+
+from forwardinf_core.influence.objective import Objective
+
+
+class Preprocessing(Protocol):
+    """Turns decoded images into the tensor the model was trained on, one and the same everywhere."""
+
+    def __call__(self, images: list[Image.Image]) -> Tensor:
+        """Return (n, channels, height, width) float32."""
+        ...
+
+    def shown(self, image: Image.Image) -> Image.Image:
+        """Return the image as the model sees it (size and colour mode), before normalisation."""
+        ...
+
+
+@dataclass(frozen=True)
+class AuditModel:
+    """A trained model ready to be audited. ``module`` is in eval mode and is never changed.
+
+    ``head`` is the name of the last linear layer, ``tail`` the module names that the tail step moves (last block and
+    head); both None where the model has none that could be found or was declared. ``fingerprint`` is a SHA-256 over
+    weights and configuration. ``classes`` are the names in output order.
+    """
+
+    module: nn.Module
+    objective: Objective
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    head: str | None
+    tail: tuple[str, ...] | None
+    fingerprint: str
+    kind: str
