@@ -30,6 +30,10 @@ class Objective(Protocol):
         """Return the loss of each row, shape (n,), in float32 or better."""
         ...
 
+    def unsaturated_losses(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return a loss (n,) whose gradient points the same way on one row but does not vanish on a fitted one."""
+        ...
+
     def loss_changes(self, outputs: Tensor, change: Tensor, batch: Batch) -> Tensor:
         """Return loss(outputs + change) − loss(outputs) of each row, shape (n,), without cancellation."""
         ...
@@ -60,6 +64,16 @@ class Classification:
 
     def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
         return F.cross_entropy(outputs, batch["label"], reduction="none")
+
+    def unsaturated_losses(self, outputs: Tensor, batch: Batch) -> Tensor:
+        r"""Return the log-odds against the label: log Σ_{j≠y} exp z_j − z_y.
+
+        Its gradient is that of the cross-entropy divided by (1 − p_y): the same direction, of useful size even where
+        the row is fitted (METHOD 3.6). A change of it by d multiplies the odds of the label by exp(−d).
+        """
+        label = batch["label"].unsqueeze(1)
+        others = outputs.scatter(1, label, float("-inf"))
+        return torch.logsumexp(others, 1) - outputs.gather(1, label).squeeze(1)
 
     def loss_changes(self, outputs: Tensor, change: Tensor, batch: Batch) -> Tensor:
         r"""Return log Σ_j p_j exp(Δ_j − Δ_y), with p the softmax of ``outputs``, Δ their change and y the label.
