@@ -39,6 +39,10 @@ class StoreError(AuditError):
     """Something on disk is missing, damaged, full or belongs to another model or data set."""
 
 
+class DiskFullError(StoreError):
+    """A file could not be written for want of room; the work can go on once there is some."""
+
+
 class RunNotFoundError(StoreError):
     """No finished run has this id."""
 
