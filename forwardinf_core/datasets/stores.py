@@ -82,9 +82,9 @@ def open_csv(path: Path, *, text_columns: tuple[str, ...]) -> TableStore:
             convert_options=options,
             parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
         )
-    except pa.ArrowException as problem:
+        return TableStore(table, where=path.name, folder=path.parent)
+    except (pa.ArrowException, UnicodeDecodeError) as problem:  # the latter for a header that is not text
         raise _unreadable(path, "CSV table", problem) from problem
-    return TableStore(table, where=path.name, folder=path.parent)
 
 
 def open_jsonl(path: Path) -> TableStore:
