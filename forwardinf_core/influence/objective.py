@@ -82,15 +82,31 @@ class Classification:
         change it is the change weighted by (p − y), METHOD 3.5.
         """
         label = batch["label"].unsqueeze(1)
-        probabilities = outputs.softmax(1)
-        relative = change - change.gather(1, label)
-        small = torch.log1p((probabilities * torch.expm1(relative)).sum(1).clamp_min(-1.0))
-        large = torch.logsumexp(outputs.log_softmax(1) + relative, 1)
-        return torch.where(relative.abs().amax(1) < LARGE_CHANGE, small, large)
+        return _log_mean_exp(outputs.log_softmax(1), change - change.gather(1, label))
+
+    def loss_changes_all_labels(self, outputs: Tensor, change: Tensor) -> Tensor:
+        r"""Return the loss changes of each row under every label it could have, shape (n, n_classes).
+
+        With r the predicted class: log Σ_j p_j exp(Δ_j − Δ_r) + Δ_r − Δ_c. The first term is what ``loss_changes``
+        gives for the label r, precise on a fitted row too.
+        """
+        predicted = outputs.argmax(1)
+        of_predicted = self.loss_changes(outputs, change, {"label": predicted}).unsqueeze(1)
+        return of_predicted + (change.gather(1, predicted.unsqueeze(1)) - change)
 
     def output_gradients(self, outputs: Tensor, batch: Batch) -> Tensor:
         gradient = outputs.softmax(1)
         return gradient - F.one_hot(batch["label"], outputs.shape[1]).to(gradient.dtype)
 
 
-LARGE_CHANGE = 30.0  # exp(30) · p still fits float32 with room to spare; above it the plain log-sum-exp is precise
+def _log_mean_exp(log_probabilities: Tensor, relative: Tensor) -> Tensor:
+    r"""Return log Σ_j p_j exp(r_j) over the last axis, precise for small r and free of overflow for large."""
+    probabilities = log_probabilities.exp()
+    shifted = log_probabilities + relative
+    small = probabilities * torch.expm1(relative.clamp(-1.0, 1.0))
+    terms = torch.where(relative.abs() <= 1.0, small, shifted.exp() - probabilities)
+    total = terms.sum(-1)  # Σ p_j (exp r_j − 1)
+    return torch.where(total.abs() < PRECISE_BELOW, torch.log1p(total.clamp_min(-0.9)), shifted.logsumexp(-1))
+
+
+PRECISE_BELOW = 0.5  # |Σ p_j exp(r_j) − 1| below which log1p keeps digits that the plain log-sum-exp would lose
