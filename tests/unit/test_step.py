@@ -196,7 +196,7 @@ def test_a_loss_that_is_not_finite_is_refused_with_a_sentence(value: float) -> N
     network, rows = classifier()
     query = row(rows, 0)
     query["x"][0, 0] = value
-    with pytest.raises(ModelError, match="loss of the query is (nan|inf)"):
+    with pytest.raises(ModelError, match=r"loss of the query is (nan|inf)"):
         take_steps(network, [query], StepOptions())
 
 
