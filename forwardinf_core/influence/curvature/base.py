@@ -15,6 +15,7 @@ class Curvature(Protocol):
     """An approximation of the Fisher of one network on one training set."""
 
     kind: str
+    mean_squared_norm: float  # (1/n) Σ ‖g_i‖², what damping is relative to
 
     def solve(self, gradients: list[Parameters], *, damping: float) -> list[Parameters]:
         """Return (F + λI)⁻¹ g for each query gradient, on the names the curvature was fitted for."""

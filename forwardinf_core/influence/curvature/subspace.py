@@ -1,0 +1,115 @@
+r"""EK-FAC with the full Fisher where it matters: dense on the k strongest coordinates, diagonal on the rest.
+
+In EK-FAC's eigenbasis the coordinates with the largest corrected eigenvalues, over all layers together, get the full
+empirical Fisher F_k = (1/n) Σ_i φ_i φ_iᵀ of the row gradients' coordinates φ_i, with everything between layers; the others keep
+EK-FAC's diagonal Λ: (F + λI)⁻¹ ≈ (F_k + λI)⁻¹ ⊕ (Λ + λ)⁻¹. With k = all coordinates it is the exact inverse.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from forwardinf_core.influence.curvature.ekfac import ROWS, EkfacCurvature, fit_ekfac
+from forwardinf_core.influence.curvature.fitting import fitted
+from forwardinf_core.influence.curvature.layers import layers_of, nodes_of, row_gradients
+from forwardinf_core.influence.curvature.taps import check_rows_are_separate, record
+from forwardinf_core.influence.graph import GraphNetwork
+from forwardinf_core.influence.network import Parameters, Rows
+from forwardinf_core.influence.objective import Batch
+
+COORDINATES = 4_096
+BLOCK = "block"
+_COORDINATES = "coordinates"
+
+
+class SubspaceCurvature:
+    """A dense block and a diagonal in EK-FAC's eigenbasis. The first solve at a damping factors the block, k³/3."""
+
+    kind = "subspace"
+
+    def __init__(self, ekfac: EkfacCurvature, coordinates: Tensor, block: Tensor) -> None:
+        self.ekfac = ekfac
+        self.coordinates = coordinates  # (k,) ascending positions in the eigenbasis
+        self.block = block  # (k, k)
+        self.mean_squared_norm = ekfac.mean_squared_norm
+        self._factor: tuple[float, Tensor] | None = None
+
+    def solve(self, gradients: list[Parameters], *, damping: float) -> list[Parameters]:
+        damping_value = damping * self.mean_squared_norm
+        rotated = torch.stack([self.ekfac.rotate(one) for one in gradients], dim=1)  # (coordinates, queries)
+        solved = rotated / (self.ekfac.diagonal + damping_value).unsqueeze(1)
+        solved[self.coordinates] = torch.cholesky_solve(rotated[self.coordinates], self._cholesky(damping_value))
+        return [self.ekfac.restore(solved[:, column], one) for column, one in enumerate(gradients)]
+
+    def tensors(self) -> Parameters:
+        return self.ekfac.tensors() | {_COORDINATES: self.coordinates, BLOCK: self.block}
+
+    @classmethod
+    def from_tensors(cls, tensors: Parameters) -> SubspaceCurvature:
+        return cls(EkfacCurvature.from_tensors(tensors), tensors[_COORDINATES], tensors[BLOCK])
+
+    def _cholesky(self, damping_value: float) -> Tensor:
+        if self._factor is None or self._factor[0] != damping_value:
+            damped = self.block.clone()
+            damped.diagonal().add_(damping_value)
+            self._factor = damping_value, torch.linalg.cholesky(damped)
+        return self._factor[1]
+
+
+class SubspaceFit:
+    """One read: the Gram matrix of the row gradients' strongest coordinates."""
+
+    def __init__(self, network: GraphNetwork, ekfac: EkfacCurvature, *, k: int = COORDINATES) -> None:
+        self.network = network
+        self.ekfac = ekfac
+        self.layers = layers_of(network)
+        self.coordinates = ekfac.diagonal.topk(min(k, len(ekfac.diagonal))).indices.sort().values
+
+    def start(self) -> Parameters:
+        k = len(self.coordinates)
+        return {ROWS: torch.zeros((), dtype=torch.int64), BLOCK: self.ekfac.diagonal.new_zeros(k, k)}
+
+    def accumulate(self, state: Parameters, batch: Batch) -> Parameters:
+        projected = self.project(batch, check=not state[ROWS])
+        return {ROWS: state[ROWS] + len(projected), BLOCK: torch.addmm(state[BLOCK], projected.T, projected)}
+
+    def finish(self, state: Parameters) -> SubspaceCurvature:
+        return SubspaceCurvature(self.ekfac, self.coordinates, state[BLOCK] / state[ROWS])
+
+    def project(self, batch: Batch, *, check: bool = False) -> Tensor:
+        """Return the chosen coordinates of every row's gradient, (n, k)."""
+        nodes = nodes_of(self.layers)
+        if check:
+            check_rows_are_separate(self.network, batch, nodes)
+        recording = record(self.network, batch, nodes)
+        parts = []
+        first = 0
+        for layer, basis in zip(self.layers, self.ekfac.bases, strict=True):
+            size = layer.shape[0] * layer.shape[1]
+            chosen = self.coordinates[(self.coordinates >= first) & (self.coordinates < first + size)] - first
+            first += size
+            left, place_left = (chosen // layer.shape[1]).unique(return_inverse=True)
+            right, place_right = (chosen % layer.shape[1]).unique(return_inverse=True)
+            places = place_left * len(right) + place_right
+            sides = basis.sides[0].at(left), basis.sides[1].at(right)
+            part = self.ekfac.diagonal.new_zeros(recording.n_rows, len(chosen))
+            if len(chosen):
+                for rows, block in row_gradients(layer, self.network.parameters[layer.weight], recording, sides):
+                    part[rows] = block.flatten(1)[:, places]
+            parts.append(part)
+        return torch.cat(parts, dim=1)
+
+
+def fit_subspace(
+    network: GraphNetwork,
+    rows: Rows,
+    *,
+    k: int = COORDINATES,
+    batch_size: int = 100,
+    sample_rows: int | None = None,
+    seed: int = 0,
+) -> SubspaceCurvature:
+    """Fit EK-FAC (on ``sample_rows`` drawn rows, or all) and then the block, on all rows, in one go."""
+    ekfac = fit_ekfac(network, rows, batch_size=batch_size, sample_rows=sample_rows, seed=seed)
+    return fitted(SubspaceFit(network, ekfac, k=k), rows, batch_size)
