@@ -1,0 +1,1 @@
+"""Long work: registered functions, one queue a machine, a worker that survives kills, forecast, cancel, resume."""

@@ -10,18 +10,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from forwardinf_core.errors import StoreError
 from forwardinf_core.store.binding import Binding
 from forwardinf_core.store.files import disk_errors, make_folder, read_json, sha256, write_json
+from forwardinf_core.store.locks import turn
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,27 +67,22 @@ class ArrayWriter:
         self.folder = folder
         self.layout = layout
         self.binding = binding
-        self._lock = FileLock(folder / LOCK)
+        self._held = ExitStack()
         self._done: dict[int, str] = {}
 
     def __enter__(self) -> ArrayWriter:
         make_folder(self.folder)
-        try:
-            with disk_errors(self.folder / LOCK):
-                self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise StoreError(
-                f"{self.folder} is being written by another process.", hint="Wait for it to finish, or stop it."
-            ) from error
-        try:
+        with ExitStack() as held:
+            if not held.enter_context(turn(self.folder / LOCK, 0)):
+                raise StoreError(
+                    f"{self.folder} is being written by another process.", hint="Wait for it to finish, or stop it."
+                )
             self._open()
-        except BaseException:
-            self._lock.release()
-            raise
+            self._held = held.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        self._held.close()
 
     def missing(self) -> list[tuple[int, int]]:
         """Return (start, stop) of the blocks still to be written, in order."""

@@ -38,6 +38,7 @@ class ChunkStore:
         else:
             binding.check(found, folder)
         self._binding_key = binding.key()
+        self.found = 0  # chunks that get returned: work that an earlier attempt did
 
     def get(self, key: str) -> dict[str, Tensor] | None:
         """Return the tensors of a finished chunk, or None where it must be computed."""
@@ -49,6 +50,8 @@ class ChunkStore:
         tensors = self._verified(content)
         if tensors is None:
             path.unlink(missing_ok=True)
+        else:
+            self.found += 1
         return tensors
 
     def put(self, key: str, tensors: Mapping[str, Tensor]) -> None:

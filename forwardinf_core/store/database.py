@@ -14,7 +14,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
@@ -22,7 +21,9 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from forwardinf_core.errors import DiskFullError, StoreError
-from forwardinf_core.store.files import disk_errors, home, make_folder
+from forwardinf_core.projects.places import user_folder
+from forwardinf_core.store.files import make_folder
+from forwardinf_core.store.locks import turn
 
 History = Literal["project", "queue"]
 HEADS: dict[History, str] = {"project": "project_0001", "queue": "queue_0001"}
@@ -61,7 +62,7 @@ def project_database(audit_dir: Path) -> Database:
 
 def queue_database() -> Database:
     """Open the queue of this machine."""
-    return open_database(home() / "jobs.db", "queue")
+    return open_database(user_folder() / "jobs.db", "queue")
 
 
 def open_database(target: Path | str, history: History) -> Database:
@@ -76,10 +77,26 @@ def open_database(target: Path | str, history: History) -> Database:
         url, name = target, _name_of(target)
     with database_errors(name):
         engine = _engine(url)
-        if _version(engine, history) != HEADS[history]:
-            with _migration_turn(target, engine) as connection:
-                _migrate(connection, history, name)
+        if _identity(target) not in _current:
+            if _version(engine, history) != HEADS[history]:
+                with _migration_turn(target, engine) as connection:
+                    _migrate(connection, history, name)
+            _current.add(_identity(target))
     return Database(engine, name)
+
+
+_current: set[tuple[object, ...]] = set()  # databases that this process found, or made, up to date
+
+
+def _identity(target: Path | str) -> tuple[object, ...]:
+    """Return what tells a database file from one put in its place after it was deleted."""
+    if isinstance(target, str):
+        return (target,)
+    try:
+        status = target.stat()
+    except FileNotFoundError:
+        return (target, None)
+    return (target, status.st_dev, status.st_ino, status.st_ctime_ns if os.name != "posix" else 0)
 
 
 @contextmanager
@@ -166,15 +183,8 @@ def _version_on(connection: Connection, history: History) -> str | None:
 def _migration_turn(target: Path | str, engine: Engine) -> Iterator[Connection]:
     """Yield a connection while no other process migrates the same database."""
     if isinstance(target, Path):
-        lock = target.with_name(f"{target.name}.lock")
-        with disk_errors(lock):
-            turn = FileLock(lock)
-            turn.acquire()
-        try:
-            with engine.begin() as connection:
-                yield connection
-        finally:
-            turn.release()
+        with turn(target.with_name(f"{target.name}.lock")), engine.begin() as connection:
+            yield connection
     else:
         with engine.begin() as connection:
             if engine.dialect.name == "postgresql":  # held until the transaction ends

@@ -19,11 +19,6 @@ TEMPORARY_PREFIX = ".writing-"
 READ_SIZE = 1 << 20
 
 
-def home() -> Path:
-    """Return the folder of this machine's own state (job queue, logs), FORWARDINF_HOME."""
-    return Path(os.environ.get("FORWARDINF_HOME") or Path.home() / ".local" / "share" / "forwardinf")
-
-
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turn what the disk says while ``path`` is written into one sentence."""

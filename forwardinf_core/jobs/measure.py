@@ -1,0 +1,214 @@
+"""How good the machinery of jobs is: kills survived bit for bit, overhead, cancel latency, time to first progress.
+
+The work measured is a job of its own: every chunk sums seeded random matrices and squares them, so that its result is
+known without the machinery (``bare_digest``). Give it a FORWARDINF_HOME of its own: it kills the worker.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import torch
+from torch import Tensor
+
+from forwardinf_core.errors import JobError
+from forwardinf_core.jobs import run
+from forwardinf_core.jobs.context import JobContext
+from forwardinf_core.jobs.execution import available_threads
+from forwardinf_core.jobs.queue import JobStatus
+from forwardinf_core.jobs.registry import job
+from forwardinf_core.jobs.worker import ensure_worker
+from forwardinf_core.store.binding import Option
+from forwardinf_core.store.chunks import digest_of
+
+SIZE = 128
+WAIT_S = 60.0
+LOOK_S = 0.01
+
+
+@dataclass(frozen=True)
+class MeasureOptions:
+    """``repeats`` products of 128 × 128 matrices are one chunk; ``seed`` and the chunk's number seed it."""
+
+    chunks: int = 20
+    repeats: int = 200
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Kills:
+    """``equal`` of ``jobs`` interrupted jobs ended bit-equal to the bare function; ``kills`` processes were killed."""
+
+    jobs: int
+    kills: int
+    equal: int
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """Seconds of the bare function and of the same in a worker, and what the machinery adds, as a share."""
+
+    bare_s: float
+    worker_s: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds: the median and the largest of the measured."""
+
+    median_s: float
+    largest_s: float
+    every_s: tuple[float, ...] = field(repr=False)
+
+
+def chunk_of(options: MeasureOptions, number: int) -> Tensor:
+    """Return what one chunk of the measured work holds, (128, 128) float32."""
+    generator = torch.Generator().manual_seed(options.seed * 1_000_003 + number)
+    total = torch.zeros(SIZE, SIZE)
+    for _ in range(options.repeats):
+        draw = torch.randn(SIZE, SIZE, generator=generator)
+        total += draw @ draw.T / SIZE
+    return total
+
+
+@job("measure")
+def measured_work(context: JobContext, options: MeasureOptions) -> dict[str, Option]:
+    """Compute every chunk that is missing and return the digest of the sum of all."""
+    total = torch.zeros(SIZE, SIZE)
+    context.report(0, options.chunks, "starting")
+    for number in range(options.chunks):
+        found = context.chunks.get(f"chunk-{number}")
+        if found is None:
+            found = {"total": chunk_of(options, number)}
+            context.chunks.put(f"chunk-{number}", found)
+        total += found["total"]
+        context.report(number + 1, options.chunks, "summing")
+    return {"sha256": digest_of({"total": total}), "chunks": options.chunks}
+
+
+def bare_digest(options: MeasureOptions, at_chunk: Callable[[float], None] = lambda _at_s: None) -> str:
+    """Return the digest that the job must end with, computed without any machinery.
+
+    ``at_chunk`` is told the monotonic time before the first chunk and after every one.
+    """
+    total = torch.zeros(SIZE, SIZE)
+    at_chunk(time.monotonic())
+    for number in range(options.chunks):
+        total += chunk_of(options, number)
+        at_chunk(time.monotonic())
+    return digest_of({"total": total})
+
+
+def measure_kills(project: Path, options: MeasureOptions, *, kills: int, seed: int = 0) -> Kills:
+    """Kill the worker or its child (kill -9, at random moments) until ``kills`` are done; compare every result."""
+    draw = random.Random(seed)
+    killed = jobs = equal = 0
+    while killed < kills:
+        own = MeasureOptions(options.chunks, options.repeats, options.seed + jobs)
+        job_id = run.submit("measure", project, own)
+        while killed < kills:
+            state = wait_until(job_id, lambda state: state.state != "queued")
+            if state.state != "running":
+                break
+            _pass_time(draw.random() * 0.6)
+            if _kill_one(draw.random() < 0.5):
+                killed += 1
+            ensure_worker()
+        state = wait_until(job_id, lambda state: not state.is_active)
+        jobs += 1
+        equal += state.result is not None and state.result["sha256"] == bare_digest(own)
+    return Kills(jobs, killed, equal)
+
+
+def measure_overhead(project: Path, options: MeasureOptions) -> Overhead:
+    """Compare the bare function with a job of the worker, from its start in the worker to its end.
+
+    Both use all threads that a job may use. Other programs on the machine disturb this: run it alone, or repeat it.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(available_threads())
+    begun = time.monotonic()
+    bare = bare_digest(options)
+    bare_s = time.monotonic() - begun
+    torch.set_num_threads(threads)
+    state = wait_until(run.submit("measure", project, options), lambda state: not state.is_active)
+    if state.result is None or state.result["sha256"] != bare:
+        raise JobError(f"The measured job ended otherwise than the bare function: {state.state} {state.error}.")
+    assert state.started is not None
+    assert state.finished is not None
+    worker_s = state.finished - state.started
+    return Overhead(bare_s, worker_s, worker_s / bare_s - 1)
+
+
+def measure_cancel(project: Path, *, times: int, seed: int = 0) -> Latency:
+    """Return the time from the click on cancel to the row that says so, for a job in the middle of its work."""
+    every = []
+    for number in range(times):
+        options = MeasureOptions(chunks=100_000, repeats=200, seed=seed + number)
+        job_id = run.submit("measure", project, options)
+        wait_until(job_id, lambda state: state.state == "running" and state.done > 0)
+        begun = time.monotonic()
+        run.cancel(job_id)
+        wait_until(job_id, lambda state: state.state == "cancelled")
+        every.append(time.monotonic() - begun)
+    return _latency(every)
+
+
+def measure_first_progress(project: Path, *, times: int, seed: int = 0) -> Latency:
+    """Return the time from submit to the first progress a screen can show; the worker is cold for the first alone."""
+    every = []
+    for number in range(times):
+        begun = time.monotonic()
+        job_id = run.submit("measure", project, MeasureOptions(chunks=100_000, repeats=200, seed=seed + number))
+        wait_until(job_id, lambda state: state.total > 0)
+        every.append(time.monotonic() - begun)
+        run.cancel(job_id)
+        wait_until(job_id, lambda state: not state.is_active)
+    return _latency(every)
+
+
+def wait_until(job_id: int, reached: Callable[[JobStatus], bool], timeout_s: float = WAIT_S) -> JobStatus:
+    """Return the job's status once ``reached`` says so; a worker that is gone is started again. Raises JobError."""
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        state = run.status(job_id)
+        if reached(state):
+            return state
+        if state.is_active:
+            ensure_worker()
+        _pass_time(LOOK_S)
+    raise JobError(f"Job {job_id} is still {run.status(job_id).state} after {timeout_s:g} s.")
+
+
+def _kill_one(worker: bool) -> bool:
+    """Kill -9 the worker or a child that does a job; return whether there was one."""
+    running = [state for state in run.list_jobs() if state.worker_pid is not None]
+    if not running or running[0].worker_pid is None:
+        return False
+    try:
+        process = psutil.Process(running[0].worker_pid)
+        # worker → fork server → child; the fork server's other child tracks shared memory
+        children = [child for server in process.children() for child in server.children()]
+        if not worker and not children:
+            return False
+        os.kill(process.pid if worker else children[-1].pid, signal.SIGKILL)
+    except (psutil.NoSuchProcess, ProcessLookupError):
+        return False
+    return True
+
+
+def _pass_time(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def _latency(every: list[float]) -> Latency:
+    ordered = sorted(every)
+    return Latency(ordered[len(ordered) // 2], ordered[-1], tuple(every))

@@ -1,0 +1,121 @@
+"""What pages, audits and the command line call: do work here, or hand it to the worker and ask how it is.
+
+The project is the folder of the project. The function is the same either way, and so is its result, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from forwardinf_core.errors import JobError
+from forwardinf_core.jobs import queue
+from forwardinf_core.jobs.context import Progress, project_gone
+from forwardinf_core.jobs.execution import available_threads, execute, remove_work
+from forwardinf_core.jobs.queue import JobStatus
+from forwardinf_core.jobs.registry import find_kind
+from forwardinf_core.jobs.worker import ensure_worker, is_worker_alive, settle_orphans
+from forwardinf_core.store.binding import Option
+from forwardinf_core.store.files import make_folder
+from forwardinf_core.store.places import audit_dir
+
+FOREGROUND_LOCK_S = 5.0  # the child of a worker that was just killed ends within moments
+Report = Callable[[float, float, str], None]
+
+
+def _silent(_done: float, _total: float, _note: str) -> None:
+    return
+
+
+def _no_log(_text: str) -> None:
+    return
+
+
+def run_here(
+    kind: str,
+    project: Path,
+    options: object,
+    report: Report = _silent,
+    *,
+    log: Callable[[str], None] = _no_log,
+    is_cancelled: Callable[[], bool] = lambda: False,
+) -> dict[str, Option]:
+    """Do the work in this process and return its summary; ``report(done, total, note)`` is told how far it is.
+
+    Interrupted and called again, it goes on from its last finished chunk. Raises CancelledError, JobError where another
+    process is at the same work, and what the job raises.
+    """
+    project = _folder(project)
+    found = find_kind(kind)
+    binding = found.binding(project, options)
+
+    def on_report(progress: Progress) -> None:
+        report(progress.done, progress.total, progress.note)
+
+    result = execute(
+        found,
+        project,
+        options,
+        binding=binding,
+        on_report=on_report,
+        on_log=log,
+        is_cancelled=is_cancelled,
+        threads=available_threads(),
+        lock_timeout_s=FOREGROUND_LOCK_S,
+    )
+    remove_work(project, binding)
+    return result
+
+
+def submit(kind: str, project: Path, options: object) -> int:
+    """Queue the work for the worker, starting that where needed, and return the id of the job.
+
+    Where the same work (kind, options and fingerprints) waits, runs or is paused, that job's id is returned. Raises
+    JobError, and StoreError where the queue or the project's folder cannot be written.
+    """
+    project = _folder(project)
+    make_folder(audit_dir(project))
+    job_id = queue.add(find_kind(kind).binding(project, options), project)
+    ensure_worker()
+    return job_id
+
+
+def status(job_id: int) -> JobStatus:
+    """Return how a job stands. Raises JobError where there is none of this id."""
+    return queue.read(job_id)
+
+
+def list_jobs(project: Path | None = None) -> list[JobStatus]:
+    """Return the jobs of a project, or of the machine: running, waiting in their turn, paused, then newest first."""
+    return queue.read_all(None if project is None else project.expanduser().resolve())
+
+
+def cancel(job_id: int) -> JobStatus:
+    """Stop a job, within two seconds where it runs; its finished chunks stay. A finished job is left as it is."""
+    if queue.request_cancel(job_id) == "running" and not is_worker_alive():
+        settle_orphans()
+    return queue.read(job_id)
+
+
+def retry(job_id: int) -> int:
+    """Go on with a failed, paused or cancelled job from its last finished chunk; return the id of the active job."""
+    active = queue.queue_again(job_id)
+    ensure_worker()
+    return active
+
+
+def resume_pending() -> bool:
+    """Start a worker where jobs wait, or were left by one that died; return whether one was started.
+
+    For the start of the app, and for a panel that shows an active job whose heartbeat is old.
+    """
+    return any(job.is_active for job in queue.read_all()) and ensure_worker()
+
+
+def _folder(project: Path) -> Path:
+    resolved = project.expanduser().resolve()
+    if not resolved.exists():
+        raise project_gone(resolved)
+    if not resolved.is_dir():
+        raise JobError(f"{resolved} is not a folder.", hint="Give the folder of the project.")
+    return resolved
