@@ -71,7 +71,17 @@ def score_batch(
     """
     with torch.no_grad():
         before = network.outputs(network.parameters, batch) if base_outputs is None else base_outputs
-        columns = [_score_column(network, batch, update, before, form) for update in updates]
+        columns = [
+            scores_of_changes(
+                network.objective,
+                before,
+                output_changes(network, batch, update, before),
+                batch,
+                update.direction,
+                form=form,
+            )
+            for update in updates
+        ]
     scores = torch.stack(columns, 1)
     if not torch.isfinite(scores).all():
         query = int((~torch.isfinite(scores)).any(0).nonzero()[0])
@@ -125,6 +135,26 @@ def output_changes(network: Network, batch: Batch, update: Update, base_outputs:
         ]
 
 
+def scores_of_changes(
+    objective: Objective,
+    base_outputs: Tensor,
+    changes: Sequence[Tensor],
+    batch: Batch,
+    direction: Direction,
+    *,
+    form: Form = "precise",
+) -> Tensor:
+    """Return the scores (n,) of the batch's rows from the changes of their outputs, one for each side."""
+    scores = torch.zeros((), device=base_outputs.device)
+    for side, change in zip(SIDES[direction], changes, strict=True):
+        if form == "precise":
+            loss_change = objective.loss_changes(base_outputs, change, batch)
+        else:
+            loss_change = objective.losses(base_outputs + change, batch) - objective.losses(base_outputs, batch)
+        scores = scores + side.weight * loss_change
+    return scores.abs() if direction == "absolute" else scores
+
+
 def candidate_scores(
     objective: Classification, base_outputs: Tensor, changes: Sequence[Tensor], direction: Direction
 ) -> Tensor:
@@ -156,22 +186,6 @@ def _base_of(network: Network, batch: Batch, start: int) -> tuple[Tensor, Tensor
             hint="Check that row's input for NaN or infinite values, and the model on it. Rows count from 0.",
         )
     return outputs, row_losses
-
-
-def _score_column(network: Network, batch: Batch, update: Update, before: Tensor, form: Form) -> Tensor:
-    score: Tensor | None = None
-    for side in SIDES[update.direction]:
-        after = network.outputs(moved_parameters(network, update, side.sign), batch)
-        term = side.weight * _loss_changes(network.objective, before, after, batch, form)
-        score = term if score is None else score + term
-    assert score is not None, "every direction has a side"
-    return score.abs() if update.direction == "absolute" else score
-
-
-def _loss_changes(objective: Objective, before: Tensor, after: Tensor, batch: Batch, form: Form) -> Tensor:
-    if form == "precise":
-        return objective.loss_changes(before, after - before, batch)
-    return objective.losses(after, batch) - objective.losses(before, batch)
 
 
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
