@@ -64,9 +64,9 @@ class TinyConvNet(nn.Module):
 class TinyTransformer(nn.Module):
     """Token and position embeddings, a class token, attention, LayerNorm, a scale, Conv1D's addmm and a tied head."""
 
-    def __init__(self) -> None:
+    def __init__(self, padding: int | None) -> None:
         super().__init__()
-        self.tokens = nn.Embedding(7, 4, padding_idx=0)
+        self.tokens = nn.Embedding(7, 4, padding)
         self.positions = nn.Embedding(6, 4)
         self.class_token = nn.Parameter(torch.randn(1, 1, 4))
         self.scale = nn.Parameter(torch.rand(4) + 0.5)
@@ -90,7 +90,7 @@ def conv_case(n_rows: int = 12) -> tuple[GraphNetwork, TensorRows]:
     return traced(TinyConvNet().double(), x), random_rows_of(x, 3)
 
 
-def transformer_case(n_rows: int = 12) -> tuple[GraphNetwork, TensorRows]:
+def transformer_case(n_rows: int = 12, padding: int | None = None) -> tuple[GraphNetwork, TensorRows]:
     torch.manual_seed(0)
     x = torch.randint(7, (n_rows, 5))
-    return traced(TinyTransformer().double(), x), random_rows_of(x, 7)
+    return traced(TinyTransformer(padding).double(), x), random_rows_of(x, 7)

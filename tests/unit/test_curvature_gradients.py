@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -24,7 +25,11 @@ from forwardinf_core.influence.graph import GraphNetwork
 from forwardinf_core.influence.network import TensorRows
 
 Case = Callable[[], tuple[GraphNetwork, TensorRows]]
-CASES = pytest.mark.parametrize("case", [conv_case, transformer_case], ids=["convolutions", "transformer"])
+CASES = pytest.mark.parametrize(
+    "case",
+    [conv_case, transformer_case, partial(transformer_case, padding=0)],
+    ids=["convolutions", "transformer", "transformer with padding"],
+)
 
 
 @CASES

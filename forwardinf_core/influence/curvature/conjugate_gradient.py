@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.func import jvp, vjp
+from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from forwardinf_core.influence.curvature.base import Curvature
@@ -90,24 +90,30 @@ class ConjugateGradient:
 
 
 def gradient_products(network: Network, batch: Batch, changes: list[Parameters]) -> Tensor:
-    """Return g_i·v of every row for each change v of the parameters, (changes, n), by forward-mode differentiation."""
+    """Return g_i·v of every row for each change v of the parameters, (changes, n), by forward-mode differentiation.
+
+    An embedding's padding row, which training masks, must not change.
+    """
 
     def loss(parameters: Parameters) -> Tensor:
         return losses(network, parameters, batch)
 
+    trained = network.parameters
+    tangents = [{name: change[name] for name in trained} for change in changes]  # jvp wants the same order
     with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have no forward mode
-        return torch.stack([jvp(loss, (network.parameters,), (change,))[1] for change in changes])
+        return torch.stack([jvp(loss, (trained,), (tangent,))[1] for tangent in tangents])
 
 
 def weighted_gradients(network: Network, batch: Batch, weights: Tensor) -> list[Parameters]:
     """Return Σ_i w_i g_i for each row of ``weights`` (sums, n): one forward pass, one backward pass for each."""
-
-    def loss(parameters: Parameters) -> Tensor:
-        return losses(network, parameters, batch)
-
-    with sdpa_kernel(SDPBackend.MATH):
-        _, pull = vjp(loss, network.parameters)
-        return [pull(one)[0] for one in weights]
+    leaves = {name: value.detach().requires_grad_() for name, value in network.parameters.items()}
+    with torch.enable_grad():
+        found = losses(network, leaves, batch)
+    sums = [
+        torch.autograd.grad(found, list(leaves.values()), one, retain_graph=True, materialize_grads=True)
+        for one in weights
+    ]
+    return [dict(zip(leaves, one, strict=True)) for one in sums]
 
 
 def _ratio(above: Tensor, below: Tensor) -> Tensor:
