@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,8 +15,16 @@ from forwardinf_core.influence.objective import Objective
 class Preprocessing(Protocol):
     """Turns decoded images into the tensor the model was trained on, one and the same everywhere."""
 
-    def __call__(self, images: list[Image.Image]) -> Tensor:
-        """Return (n, channels, height, width) float32."""
+    def pixels(self, images: Sequence[Image.Image]) -> Tensor:
+        """Return (n, channels, height, width) uint8: everything that moves or mixes pixels, so that it can be kept."""
+        ...
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Return float32 of the same shape: a function of each value and its channel alone."""
+        ...
+
+    def __call__(self, images: Sequence[Image.Image]) -> Tensor:
+        """Return (n, channels, height, width) float32: both steps."""
         ...
 
     def shown(self, image: Image.Image) -> Image.Image:

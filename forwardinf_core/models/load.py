@@ -1,0 +1,54 @@
+"""From the ``model:`` part of project.yaml to a model ready to be audited, whatever its kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from forwardinf_core.models.adapter import load_adapter
+from forwardinf_core.models.audit_model import AuditModel
+from forwardinf_core.models.baseline_folder import load_baseline
+from forwardinf_core.models.exported import load_exported
+from forwardinf_core.models.parts import ModelParts, fingerprint
+from forwardinf_core.models.probe import probe
+from forwardinf_core.models.source import ModelSource
+from forwardinf_core.models.structure import head_and_tail
+from forwardinf_core.models.timm_model import load_timm
+from forwardinf_core.models.transformers_folder import load_transformers
+from forwardinf_core.models.weights import refuse_not_finite
+
+
+def load_model(source: ModelSource, *, root: Path, allow_code: bool = False) -> AuditModel:
+    """Return the model, tried out on a few pictures, in eval mode and float32. ``root`` is the project folder.
+
+    ``allow_code`` lets an adapter run and an exported program hold code. Raises ModelError with what is wrong.
+    """
+    parts = _load(source, root, allow_code=allow_code)
+    module = parts.module.float().eval().requires_grad_(False)
+    state = module.state_dict()
+    refuse_not_finite(state, parts.origin)
+    probe(parts)
+    head, tail = head_and_tail(source, parts)
+    return AuditModel(
+        module=module,
+        objective=parts.objective,
+        preprocessing=parts.preprocessing,
+        classes=parts.classes,
+        head=head,
+        tail=tail,
+        fingerprint=fingerprint(state, source.kind, parts.definition, repr(parts.preprocessing), *parts.classes),
+        kind=source.kind,
+    )
+
+
+def _load(source: ModelSource, root: Path, *, allow_code: bool) -> ModelParts:
+    match source.kind:
+        case "baseline":
+            return load_baseline(source, root)
+        case "transformers":
+            return load_transformers(source, root)
+        case "timm":
+            return load_timm(source, root)
+        case "exported":
+            return load_exported(source, root, allow_code=allow_code)
+        case "adapter":
+            return load_adapter(source, root, allow_code=allow_code)

@@ -1,0 +1,96 @@
+"""What a run on a project will cost, measured on a few batches."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from forwardinf_core.datasets.rows import ImageRows
+from forwardinf_core.influence.objective import Batch
+from forwardinf_core.models.audit_model import AuditModel
+
+BATCH_SIZE = 100  # the fastest on two cores
+N_BATCHES = 3  # after one that warms up
+FLOAT_BYTES = 4
+ACTIVATIONS_AT_ONCE = 8  # times the largest layer's output of a batch: what PyTorch keeps while it computes
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Time, memory and disk for the training rows. Cache sizes are None where the model has no head or tail."""
+
+    decode_seconds: float  # reading, decoding and resizing every training image once
+    forward_seconds: float  # one forward pass over all training rows, images decoded already
+    memory_bytes: int  # working memory of one pass
+    pixel_cache_bytes: int
+    head_cache_bytes: int | None
+    tail_cache_bytes: int | None  # a lower bound where the tail reads from several places
+
+    @property
+    def disk_bytes(self) -> int:
+        """Return the size of all caches together."""
+        return self.pixel_cache_bytes + (self.head_cache_bytes or 0) + (self.tail_cache_bytes or 0)
+
+
+def labelled_batch(model: AuditModel, rows: ImageRows, positions: NDArray[np.int64]) -> Batch:
+    """Return some rows as a batch, decoded now."""
+    x = model.preprocessing([rows.image(position) for position in positions.tolist()])
+    return {"x": x, "label": torch.from_numpy(rows.labels[positions])}
+
+
+@torch.inference_mode()
+def forecast(model: AuditModel, rows: ImageRows) -> Forecast:
+    """Measure a few batches of evenly spread rows. Raises DataError on an image that cannot be decoded."""
+    n_rows = len(rows)
+    chosen = np.linspace(0, n_rows - 1, min(n_rows, BATCH_SIZE * N_BATCHES)).astype(np.int64)
+    started = time.perf_counter()
+    pixels = model.preprocessing.pixels([rows.image(position) for position in chosen.tolist()])
+    decode_s = time.perf_counter() - started
+    largest, entering = _watched_pass(model, pixels[:BATCH_SIZE])  # warms up, too
+    started = time.perf_counter()
+    for part in torch.split(pixels, BATCH_SIZE):
+        model.objective.outputs(model.module, _inputs(model, part))
+    forward_s = time.perf_counter() - started
+    weights = sum(value.numel() * value.element_size() for value in model.module.state_dict().values())
+    return Forecast(
+        decode_seconds=decode_s * n_rows / len(chosen),
+        forward_seconds=forward_s * n_rows / len(chosen),
+        memory_bytes=2 * weights + ACTIVATIONS_AT_ONCE * FLOAT_BYTES * largest * BATCH_SIZE,
+        pixel_cache_bytes=n_rows * pixels[0].numel(),
+        head_cache_bytes=None if model.head is None else FLOAT_BYTES * n_rows * entering.get(model.head, 0),
+        tail_cache_bytes=None if model.tail is None else FLOAT_BYTES * n_rows * entering.get(model.tail[0], 0),
+    )
+
+
+def _inputs(model: AuditModel, pixels: Tensor) -> Batch:
+    return {"x": model.preprocessing.normalise(pixels), "label": torch.zeros(len(pixels), dtype=torch.int64)}
+
+
+def _watched_pass(model: AuditModel, pixels: Tensor) -> tuple[int, dict[str, int]]:
+    """Return the largest output of any module, and the size of what enters each module, in numbers a row."""
+    sizes: dict[str, int] = {}
+    largest = 0
+
+    def watch(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
+        def note(_module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+            nonlocal largest
+            first = next((value for value in inputs if isinstance(value, Tensor)), None)
+            if first is not None:
+                sizes[name] = first.numel() // len(pixels)
+            if isinstance(output, Tensor):
+                largest = max(largest, output.numel() // len(pixels))
+
+        return module.register_forward_hook(note)
+
+    handles = [watch(name, module) for name, module in model.module.named_modules()]
+    try:
+        model.objective.outputs(model.module, _inputs(model, pixels))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return largest, sizes
