@@ -14,7 +14,12 @@ from forwardinf_core.commands.output import AsJson, print_json, print_table
 if TYPE_CHECKING:
     from forwardinf_core.jobs.queue import JobStatus
 
-JOB_MODULES = ("forwardinf_core.jobs.measure",)
+JOB_MODULES = (
+    "forwardinf_core.jobs.measure",
+    "forwardinf_core.audits.attribution",
+    "forwardinf_core.audits.fitting",
+    "forwardinf_core.audits.opening",
+)
 """What the worker imports: every module that registers jobs."""
 
 

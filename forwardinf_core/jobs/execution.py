@@ -17,7 +17,6 @@ from forwardinf_core.store.files import make_folder, remove_leftovers
 from forwardinf_core.store.locks import turn
 from forwardinf_core.store.places import audit_dir
 
-LOCK = "lock"
 TURN_TIMEOUT_S = 30.0  # a killed worker's child ends within moments; longer means that someone else is at this work
 
 
@@ -60,14 +59,14 @@ def execute(
         raise project_gone(project)
     _check_unchanged(kind, project, options, binding)
     folder = work_folder(project, binding)
-    make_folder(folder)
-    with turn(folder / LOCK, lock_timeout_s) as ours:
+    make_folder(folder.parent)
+    with turn(_lock_of(folder), lock_timeout_s) as ours:
         if not ours:
             raise JobError(
                 f"Another process is already at this {kind.name} work.", hint="Wait for it (see `jobs`), or cancel it."
             )
-        remove_leftovers(folder)
         chunks = ChunkStore(folder, binding)
+        remove_leftovers(folder)
         context = JobContext(project, chunks, binding.fingerprints, on_report, on_log, is_cancelled, halvings)
         with _threads(threads):
             result = json.loads(json.dumps(dict(kind.function(context, options))))
@@ -83,13 +82,14 @@ def remove_work(project: Path, binding: Binding) -> None:
     folder = work_folder(project, binding)
     if not folder.is_dir():
         return
-    with turn(folder / LOCK, 0) as ours:
-        if not ours:
-            return
-        ChunkStore(folder, binding).remove()
-        (folder / LOCK).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # the job keeps something else there, or someone was quicker
-        folder.rmdir()
+    with turn(_lock_of(folder), 0) as ours:
+        if ours:
+            ChunkStore(folder, binding).remove()
+            _lock_of(folder).unlink(missing_ok=True)  # who waits for it sees that it has gone, and makes a new one
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")
 
 
 @contextlib.contextmanager

@@ -108,14 +108,19 @@ def bare_digest(options: MeasureOptions, at_chunk: Callable[[float], None] = lam
 
 
 def measure_kills(project: Path, options: MeasureOptions, *, kills: int, seed: int = 0) -> Kills:
-    """Kill the worker or its child (kill -9, at random moments) until ``kills`` are done; compare every result."""
+    """Kill -9 the worker or its child until ``kills`` are done, then compare every result with the bare function's.
+
+    The moments are random: half of them early, also while a process starts, half after the job got on.
+    """
     draw = random.Random(seed)
     killed = jobs = equal = 0
     while killed < kills:
         own = MeasureOptions(options.chunks, options.repeats, options.seed + jobs)
         job_id = run.submit("measure", project, own)
+        furthest = 0.0
         while killed < kills:
-            state = wait_until(job_id, lambda state: state.state != "queued")
+            state = wait_until(job_id, _got_on(furthest) if draw.random() < 0.5 else _is_taken)
+            furthest = state.done
             if state.state != "running":
                 break
             _pass_time(draw.random() * 0.6)
@@ -186,6 +191,14 @@ def wait_until(job_id: int, reached: Callable[[JobStatus], bool], timeout_s: flo
             ensure_worker()
         _pass_time(LOOK_S)
     raise JobError(f"Job {job_id} is still {run.status(job_id).state} after {timeout_s:g} s.")
+
+
+def _is_taken(state: JobStatus) -> bool:
+    return state.state != "queued"
+
+
+def _got_on(furthest: float) -> Callable[[JobStatus], bool]:
+    return lambda state: not state.is_active or (state.state == "running" and state.done > furthest)
 
 
 def _kill_one(worker: bool) -> bool:

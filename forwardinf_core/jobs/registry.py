@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from forwardinf_core.jobs.context import JobContext
 
 Options = TypeVar("Options")
+Function = TypeVar("Function", bound=Callable[..., Mapping[str, Option]])  # (JobContext, frozen dataclass)
 NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _kinds: dict[str, JobKind] = {}
 
@@ -67,12 +68,19 @@ class JobKind:
     def options_of(self, record: Mapping[str, object]) -> object:
         """Return the options that ``record_of`` wrote. Raises JobError where this program has others."""
         try:
-            return TypeAdapter(self.options_type).validate_python(dict(record))
+            options: object = TypeAdapter(self.options_type).validate_python(dict(record))
         except ValidationError as error:
             names = ", ".join(".".join(str(part) for part in item["loc"]) for item in error.errors())
-            raise JobError(
-                f"The options of this {self.name} job do not fit this program ({names}).", hint="Start it anew."
-            ) from error
+            raise self._misfit(names) from error
+        own = self.record_of(options)
+        if own != dict(record):
+            raise self._misfit(", ".join(sorted(name for name in {*own, *record} if own.get(name) != record.get(name))))
+        return options
+
+    def _misfit(self, names: str) -> JobError:
+        return JobError(
+            f"The options of this {self.name} job do not fit this program ({names}).", hint="Start it anew."
+        )
 
     def binding(self, project: Path, options: object) -> Binding:
         """Return what the work is made from: the key of its chunks, and of the queue's one active job."""
@@ -82,9 +90,7 @@ class JobKind:
 
 def job(
     kind: str, *, version: int = 1, fingerprints: Callable[[Path, Options], Mapping[str, str]] | None = None
-) -> Callable[
-    [Callable[[JobContext, Options], Mapping[str, Option]]], Callable[[JobContext, Options], Mapping[str, Option]]
-]:
+) -> Callable[[Function], Function]:
     """Register a function as a kind of job.
 
     ``fingerprints(project, options)`` returns the SHA-256 of what the work reads (model, rows) by name. With it, a job
@@ -92,9 +98,7 @@ def job(
     """
     assert NAME.fullmatch(kind), kind
 
-    def register(
-        function: Callable[[JobContext, Options], Mapping[str, Option]],
-    ) -> Callable[[JobContext, Options], Mapping[str, Option]]:
+    def register(function: Function) -> Function:
         known = _kinds.get(kind)
         same = known is not None and known.function.__qualname__ == function.__qualname__
         assert known is None or same, f"two jobs are called {kind}"
