@@ -7,7 +7,6 @@ what the mirrored step moves can be told from what it leaves alone without knowi
 
 from __future__ import annotations
 
-import operator
 from collections import UserDict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from torch.export.graph_signature import InputKind
 from forwardinf_core.errors import ModelError
 from forwardinf_core.influence.network import Parameters
 from forwardinf_core.influence.objective import Batch, Objective
+from forwardinf_core.influence.rewrites import tidy
 
 EXPORT_ROWS = 5  # any number above 1, which torch.export takes for a fixed size
 EXPORT_HINT = "Methods that move the whole network work without a graph; the tail needs one."
@@ -96,7 +96,7 @@ def whole_graph(module: nn.Module | ExportedProgram, objective: Objective, examp
                 node.replace_all_uses_with(owner)
         else:
             constants[node] = _stored(program, spec.target)
-    _tidy(graph_module.graph)
+    tidy(graph_module.graph)
     result = _single_result(graph_module.graph)
     part = extract(graph_module, result, inputs, row_symbols(inputs))
     return GraphNetwork(
@@ -258,51 +258,6 @@ def _single_result(graph: fx.Graph) -> fx.Node:
     if len(results) != 1 or not isinstance(results[0], fx.Node):
         raise ModelError("The model changes its own buffers in eval mode.", hint=EXPORT_HINT)
     return results[0]
-
-
-def attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    *,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Tensor:
-    """Attend as aten.scaled_dot_product_attention does, whose fused kernels know no forward-mode derivative.
-
-    They are used where nothing can be differentiated, in inference mode.
-    """
-    options = {"scale": scale, "enable_gqa": enable_gqa}
-    if torch.is_inference_mode_enabled():
-        fused: Tensor = aten.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, **options)
-        return fused
-    plain: tuple[Tensor, Tensor] = aten._scaled_dot_product_attention_math(
-        query, key, value, attn_mask, dropout_p, is_causal, None, **options
-    )
-    return plain[0]
-
-
-def _tidy(graph: fx.Graph) -> None:
-    """Let every node be differentiated and vectorised, and put batch_norm back together.
-
-    Reshapes then do not depend on how a tensor lies in memory, and attention is not fused while differentiating.
-    """
-    for node in list(graph.nodes):
-        if node.target is aten.scaled_dot_product_attention.default:
-            node.target = attention
-        if node.target in (aten.view.default, aten._unsafe_view.default):
-            node.target = aten.reshape.default
-        elif node.target is aten._native_batch_norm_legit_no_training.default:
-            values, weight, bias, mean, variance, momentum, eps = node.args
-            with graph.inserting_before(node):
-                arguments = (values, weight, bias, mean, variance, False, momentum, eps, False)
-                whole = graph.call_function(aten.batch_norm.default, arguments)
-            for user in [user for user in node.users if user.target is operator.getitem and user.args[1] == 0]:
-                whole.meta = dict(user.meta)
-                user.replace_all_uses_with(whole)
 
 
 def _ancestors(results: Iterable[fx.Node], leaves: Container[fx.Node], symbols: set[object]) -> set[fx.Node]:
