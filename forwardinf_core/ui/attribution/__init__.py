@@ -1,0 +1,1 @@
+"""The parts of the attribution screen, each drawn by one function."""

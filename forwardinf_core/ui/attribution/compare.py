@@ -1,0 +1,93 @@
+"""Two queries side by side: their rows, and how much they have in common."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from forwardinf_core.ui import address, answers, messages, state
+from forwardinf_core.ui.attribution.query_card import class_bars, source_of, spoken_name, verdict
+from forwardinf_core.ui.attribution.question import QUICK, Project, Question, answer, ask
+from forwardinf_core.ui.components.gallery import Tile, gallery
+from forwardinf_core.ui.components.picture import picture
+from forwardinf_core.ui.wording import class_name, counted, plain
+
+if TYPE_CHECKING:
+    from forwardinf_core.audits.records import Attribution
+
+SHOWN = 10  # rows in each gallery
+
+
+def comparison(project: Project, named: address.Address) -> None:
+    """Draw both queries with their rows; rows that both share carry a badge."""
+    questions = [replace(ask(project, named, query), method=QUICK) for query in (named.query, named.compare)]
+    found = [answer(project, question) for question in questions]
+    likeness = answers.liken(found[0], found[1], SHOWN)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(summary(likeness))
+        st.space("stretch")
+        st.button("Swap", key=state.SWAP, icon=":material/swap_horiz:", on_click=swap)
+        st.button("Stop comparing", key=state.STOP_COMPARING, icon=":material/close:", on_click=stop)
+    for name, column, question, own in zip(
+        ("left", "right"), st.columns(2, gap="large"), questions, found, strict=True
+    ):
+        with column:
+            one_side(project, question, own, likeness, name)
+
+
+def summary(likeness: answers.Likeness) -> str:
+    """Say in one line what the two answers share."""
+    parts = [
+        f"{counted(len(likeness.helped), 'row')} helped both" if likeness.helped else "No shown row helped both",
+        f"{counted(len(likeness.hurt), 'row')} hurt both" if likeness.hurt else "none hurt both",
+    ]
+    if likeness.crossed:
+        parts.append(f"{len(likeness.crossed)} helped one and hurt the other")
+    return f"{', '.join(parts)}. Rank agreement over all rows: **{likeness.agreement:+.2f}**".replace("-", "\u2212")
+
+
+def one_side(project: Project, question: Question, own: Attribution, likeness: answers.Likeness, name: str) -> None:
+    """Draw one query with its two galleries."""
+    with st.container(border=True):
+        image, words = st.columns([1, 2.4], gap="medium", vertical_alignment="center")
+        with image:
+            source = source_of(project, question.query)
+            picture(source, key=state.side(state.QUERY_PICTURE, name), alt=spoken_name(question.query), width=130)
+        with words:
+            st.caption(plain(spoken_name(question.query)).capitalize())
+            st.markdown(verdict(project, question))
+            class_bars(project, question, key=state.side(state.QUERY_BARS, name))
+    target = plain(class_name(project.audit.classes, own.target))
+    for key, title, rows in (
+        (state.HELPED, f":green[:material/arrow_upward:] Helped **{target}**", own.scores.top(SHOWN)),
+        (state.HURT, f":red[:material/arrow_downward:] Hurt **{target}**", own.scores.bottom(SHOWN)),
+    ):
+        st.markdown(title)
+        if not len(rows):
+            messages.show_empty("No row did.", "Every score points the other way.")
+            continue
+        tiles = answers.training_tiles(project.audit, project.ref, own, rows)
+        both = likeness.helped | likeness.hurt | likeness.crossed
+        gallery(
+            [marked(tile, position in both) for tile, position in zip(tiles, rows.tolist(), strict=True)],
+            key=state.side(key, name),
+            label=f"Rows that {key} {spoken_name(question.query)}",
+        )
+
+
+def marked(tile: Tile, shared: bool) -> Tile:
+    """Return the tile with a badge where the other query shows the same row."""
+    return replace(tile, badge="both") if shared else tile
+
+
+def swap() -> None:
+    """Change the two sides."""
+    named = address.read()
+    address.go(query=named.compare, compare=named.query)
+
+
+def stop() -> None:
+    """Go back to one query."""
+    address.go(compare="")

@@ -1,0 +1,137 @@
+"""Where a person chooses the query: test rows to browse and filter, or an image of their own."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from forwardinf_core.errors import AuditError
+from forwardinf_core.ui import address, answers, messages, state
+from forwardinf_core.ui.address import Address
+from forwardinf_core.ui.attribution.question import OWN_LABEL, REFINED, Project
+from forwardinf_core.ui.components.gallery import gallery
+from forwardinf_core.ui.wording import counted
+
+SOURCES = ("Test rows", "Your image")
+UPLOAD_TYPES = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff"]
+UPLOAD_LIMIT_MB = 20
+ALL_CLASSES = -1
+ROWS_WIDE, ROWS_NARROW = 48, 16
+
+
+@st.fragment
+def picker(project: Project, drawn: Address, *, wide: bool) -> None:
+    """Draw the choice of a query; choosing one changes the link and draws the whole screen again."""
+    with messages.guard():
+        source = st.segmented_control(
+            "Explain a prediction for",
+            SOURCES,
+            default=SOURCES[0],
+            required=True,
+            key=state.PICK_SOURCE,
+            label_visibility="collapsed",
+            persist_state="session",
+        )
+        if source == SOURCES[0]:
+            browse_test_rows(project, drawn.query, wide=wide)
+        else:
+            upload(project)
+    now = address.read()
+    if (now.query, now.compare) != (drawn.query, drawn.compare):
+        st.rerun()
+
+
+def browse_test_rows(project: Project, shown_query: str, *, wide: bool) -> None:
+    """Draw the filters and one page of test rows."""
+    audit = project.audit
+    columns = st.columns([1.1, 1, 1.2], vertical_alignment="bottom") if wide else [st.container() for _ in range(3)]
+    if not wide:
+        top = st.columns(2, gap="small")
+        columns = [*top, top[1]]
+    order = columns[0].selectbox("Show", answers.ORDERS, key=state.PICK_SHOW, persist_state="session")
+    code = columns[1].selectbox(
+        "Class",
+        [ALL_CLASSES, *range(len(audit.classes))],
+        format_func=lambda code: "All classes" if code == ALL_CLASSES else audit.classes[code],
+        key=state.PICK_CLASS,
+        persist_state="session",
+    )
+    search = ""
+    if wide:
+        search = columns[2].text_input(
+            "Search",
+            key=state.PICK_ID,
+            placeholder="Part of a row's id",
+            icon=":material/search:",
+            live=True,
+            persist_state="session",
+        )
+    found = answers.browse(
+        audit.predictions(),
+        audit.test_ids,
+        order=order or answers.ORDERS[0],
+        code=None if code == ALL_CLASSES else code,
+        search=search or "",
+    )
+    if not len(found):
+        messages.show_empty("No test row fits.", "Choose another class, or clear the search.")
+        return
+    size = ROWS_WIDE if wide else ROWS_NARROW
+    pages = -(-len(found) // size)
+    page = min(int(st.session_state.get(state.PICK_PAGE) or 1), pages)
+    rows = found[(page - 1) * size : page * size]
+    gallery(
+        answers.query_tiles(audit, project.ref, rows),
+        key=state.PICK_GALLERY,
+        label="Test rows",
+        selected=shown_query,
+        tile_width=84 if wide else 58,
+        follow=False,
+        on_select=choose,
+    )
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+        st.caption(counted(len(found), "test row"))
+        if pages > 1:
+            st.pagination(pages, key=state.PICK_PAGE, max_visible_pages=5, persist_state="session")
+
+
+def choose(query: str) -> None:
+    """Make a query the one the screen explains, or the second one where a comparison waits for it."""
+    named = address.read()
+    if st.session_state.get(state.PICK_FOR_COMPARISON):
+        st.session_state.pop(state.PICK_FOR_COMPARISON)
+        address.go(compare=query if query != named.query else "")
+        return
+    address.go(
+        query=query,
+        row="",
+        compare="",
+        target=named.target if named.target == OWN_LABEL else "",
+        method="" if named.method == REFINED else named.method,
+    )
+
+
+def upload(project: Project) -> None:
+    """Draw the upload of an image; what the service refuses is said calmly."""
+
+    def received() -> None:
+        st.session_state.pop(state.UPLOAD_FAULT, None)
+        file = st.session_state.get(state.PICK_UPLOAD)
+        if file is None:
+            return
+        try:
+            choose(project.audit.add_upload(file.getvalue(), file.name))
+        except AuditError as error:
+            st.session_state[state.UPLOAD_FAULT] = error
+
+    st.file_uploader(
+        "An image the model has not seen",
+        type=UPLOAD_TYPES,
+        key=state.PICK_UPLOAD,
+        max_upload_size=UPLOAD_LIMIT_MB,
+        on_change=received,
+        help="It is prepared exactly as the training images were, stays on this machine and is shown as the model "
+        "sees it.",
+    )
+    fault = st.session_state.get(state.UPLOAD_FAULT)
+    if fault is not None:
+        messages.show_error(fault)

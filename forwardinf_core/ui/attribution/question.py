@@ -1,0 +1,103 @@
+"""Which question the screen answers: the link read against the project, and the cached way to its answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from forwardinf_core.errors import DataError
+from forwardinf_core.ui import thumbs
+from forwardinf_core.ui.address import Address
+
+if TYPE_CHECKING:
+    from forwardinf_core.audits.attribution import Audit
+    from forwardinf_core.audits.records import Attribution, Prediction
+
+QUICK, REFINED = "head", "tail"
+OWN_LABEL = "label"  # in the link: the target is the row's own label
+ANSWERS_KEPT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """An open project and the name its addresses go by."""
+
+    audit: Audit
+    ref: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A query, the class it is asked about and the way to score."""
+
+    query: str
+    prediction: Prediction
+    target: int
+    method: str
+
+
+def ask(project: Project, address: Address, query: str) -> Question:
+    """Return the question in the link. Raises AuditError where the query or the class does not exist."""
+    prediction = predict(thumbs.token_of(project.ref), query, project.audit)
+    target = target_of(address.target, prediction, project.audit.classes)
+    return Question(query, prediction, target, method_of(project, address))
+
+
+def target_of(named: str, prediction: Prediction, classes: tuple[str, ...]) -> int:
+    """Return the class the link asks about. Raises DataError where it names none of the model's."""
+    if not named or (named == OWN_LABEL and prediction.label < 0):
+        return prediction.prediction
+    if named == OWN_LABEL:
+        return prediction.label
+    if named.isascii() and named.isdigit() and int(named) < len(classes):
+        return int(named)
+    raise DataError(
+        f"The link asks about class ‘{named}’, which the model does not have.",
+        hint=f"It has {len(classes)} classes, numbered 0 to {len(classes) - 1}.",
+    )
+
+
+def method_of(project: Project, address: Address) -> str:
+    """Return the method in the link, else the quickest this model allows."""
+    if address.method:
+        return address.method
+    names = [info.name for info in project.audit.methods() if info.available]
+    return QUICK if QUICK in names or not names else names[0]
+
+
+@st.cache_resource(max_entries=4 * ANSWERS_KEPT, show_spinner=False)
+def predict(token: str, query: str, _audit: Audit) -> Prediction:  # noqa: ARG001  # the token names project and process
+    """Return what the model says of a query."""
+    return _audit.predict(query)
+
+
+def answer(project: Project, question: Question) -> Attribution:
+    """Return the answer to a question; computed at most once. For methods that take long, only when it is stored."""
+    token = thumbs.token_of(project.ref)
+    return _attribute(token, question.query, question.method, question.target, project.audit)
+
+
+@st.cache_resource(max_entries=ANSWERS_KEPT, show_spinner=False)
+def _attribute(token: str, query: str, method: str, target: int, _audit: Audit) -> Attribution:  # noqa: ARG001
+    return _audit.attribute(query, method=method, target=target)
+
+
+def job_for(project: Project, question: Question) -> str | None:
+    """Return the job that works on the answer, started if need be, or None where the answer is at hand."""
+    infos = {info.name: info for info in project.audit.methods()}
+    info = infos.get(question.method)
+    if info is not None and info.scope == "head":
+        return None
+    return project.audit.attribute_job(question.query, question.method, question.target)
+
+
+def is_ready(project: Project, job: str | None) -> bool:
+    """Say whether a job's answer can be read. Raises the AuditError that stopped it."""
+    if job is None:
+        return True
+    progress = project.audit.progress(job)
+    if progress.fault is not None:
+        raise progress.fault
+    return progress.done

@@ -1,0 +1,102 @@
+"""Opening the project in the background when the server starts, so that the first screen only has to wait, not work."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+from forwardinf_core.errors import AuditError
+
+if TYPE_CHECKING:
+    from forwardinf_core.audits.attribution import Audit
+
+LOG = logging.getLogger(__name__)
+
+PROJECT_VARIABLE = "FORWARDINF_PROJECT"
+DEFAULT_PROJECT = "demo:digits"
+GENERIC_FAULT = AuditError(
+    "The project could not be opened because of a fault in the program.",
+    hint="The details are in the program's log.",
+)
+
+Report = Callable[[float, str], None]
+Opener = Callable[[str, Report], "Audit"]
+
+
+class Opening:
+    """One attempt to open a project in a thread of its own. Read its fields from any thread; never blocks a screen."""
+
+    def __init__(self, project_ref: str, opener: Opener) -> None:
+        self.project_ref = project_ref
+        self.phase: Literal["opening", "ready", "failed"] = "opening"
+        self.fraction = 0.0
+        self.note = "Starting"
+        self.audit: Audit | None = None
+        self.fault: AuditError | None = None
+        self._opener = opener
+        self._thread = threading.Thread(target=self._open, name="open-project", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until the attempt has ended, at most so long."""
+        self._thread.join(timeout_s)
+
+    def report(self, fraction: float, note: str) -> None:
+        """Note how far it is (0 to 1) and what is being done."""
+        self.fraction, self.note = min(max(fraction, 0.0), 1.0), note
+
+    def _open(self) -> None:
+        try:
+            self.audit = self._opener(self.project_ref, self.report)
+        except AuditError as error:
+            self.fault, self.phase = error, "failed"
+        except Exception:
+            LOG.exception("opening %s failed", self.project_ref)
+            self.fault, self.phase = GENERIC_FAULT, "failed"
+        else:
+            self.phase = "ready"
+
+
+def open_project(project_ref: str, report: Report) -> Audit:
+    """Open a project, building it first where it is a demo that is not there yet."""
+    report(0.0, "Loading the libraries")
+    from forwardinf_core.audits.opening import open_audit  # heavy: imported here, not before the server answers
+    from forwardinf_core.jobs.run import run_in_worker
+
+    return open_audit(project_ref, runner=run_in_worker, report=report)
+
+
+_LOCK = threading.Lock()
+_current: Opening | None = None
+
+
+def project_wanted() -> str:
+    """Return the project named on the command line after ``--``, else by FORWARDINF_PROJECT, else the digits demo."""
+    named = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+    under_streamlit = sys.argv[0].endswith("app.py")
+    return (named[0] if named and under_streamlit else os.environ.get(PROJECT_VARIABLE, "")) or DEFAULT_PROJECT
+
+
+def current() -> Opening:
+    """Return the process's one attempt to open its project, starting it on first use."""
+    global _current
+    with _LOCK:
+        if _current is None:
+            _current = Opening(project_wanted(), open_project)
+            _current.start()
+        return _current
+
+
+def again() -> None:
+    """Forget a failed attempt and start a new one."""
+    global _current
+    with _LOCK:
+        _current = None
+    current()

@@ -1,0 +1,52 @@
+"""Every key under which a screen keeps something, in one place. What belongs in the link is in ``address.py``."""
+
+from __future__ import annotations
+
+# the frame
+PAGE = "page"
+TRY_AGAIN = "try-again"
+
+# widgets of the attribution screen
+PICK_SOURCE = "pick-source"
+PICK_SHOW = "pick-show"
+PICK_CLASS = "pick-class"
+PICK_ID = "pick-id"
+PICK_PAGE = "pick-page"
+PICK_GALLERY = "pick-gallery"
+PICK_UPLOAD = "pick-upload"
+PICK_FOR_COMPARISON = "pick-for-comparison"  # session: the next picked row becomes the second query
+UPLOAD_FAULT = "upload-fault"  # session: why the last upload was refused
+QUERY_PICTURE = "query-picture"
+QUERY_BARS = "query-bars"
+OPENED_ROW = "opened-row"
+ROW_PICTURE = "row-picture"
+ROW_LABELS = "row-labels"
+TARGET = "ask-about"
+TARGET_CLASS = "ask-about-class"
+METHOD = "scored-by"
+HELPED = "helped"
+HURT = "hurt"
+HISTOGRAM = "histogram"
+IN_RANGE = "in-range"
+SHOW_REFINED = "show-refined"
+SHOW_QUICK = "show-quick"
+REFINING = "refining"  # session: the job this session started last to refine an answer
+STOP_REFINING = "stop-refining"
+COMPARE = "compare"
+STOP_COMPARING = "stop-comparing"
+SWAP = "swap"
+
+# widgets of the overview
+CONFUSIONS = "confusions"
+NEXT_STEP = "next-step"
+CLASS_TABLE = "class-table"
+
+
+def of_run(key: str, run_id: str) -> str:
+    """Return the key of a widget whose state means something for one answer only."""
+    return f"{key}-{run_id}"
+
+
+def side(key: str, name: str) -> str:
+    """Return the key of a widget that a comparison shows twice, once for each side."""
+    return f"{key}-{name}"

@@ -1,0 +1,21 @@
+"""Overview: what this project is, how good the model is, and where it goes wrong."""
+
+import streamlit as st
+
+from forwardinf_core.audits import overview
+from forwardinf_core.ui import frame, messages
+from forwardinf_core.ui.overview_parts import about, caches, classes, confusions, next_step, sizes
+
+project = frame.project()
+with messages.guard():
+    found = overview.summarise(project.audit)
+    frame.heading(found.name, found.origin)
+    sizes(found)
+    mistakes, facts = st.columns([2.1, 1], gap="large")
+    with mistakes:
+        confusions(project, found)
+        classes(found)
+    with facts:
+        next_step(found)
+        about(found)
+        caches(found)

@@ -1,0 +1,52 @@
+"""The screens in process, with stand-in services: ``screens`` opens the shell, ``audit`` is what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from forwardinf_core.ui import opening
+from tests.pages.fake_services import FakeAudit, open_fake
+
+ROOT = Path(__file__).resolve().parents[2]
+SHELL = ROOT / "forwardinf_core" / "ui" / "shell.py"
+PAGES = ROOT / "pages"
+
+Screens = Callable[..., AppTest]
+
+
+@pytest.fixture
+def audit() -> FakeAudit:
+    return FakeAudit()
+
+
+@pytest.fixture
+def screens(monkeypatch: pytest.MonkeyPatch) -> Iterator[Screens]:
+    """Return a function that opens a page on an audit, with the parameters of a link."""
+
+    def show(audit: FakeAudit, page: str = "", **link: str) -> AppTest:
+        opened = opening.Opening("demo:digits", open_fake(audit))
+        opened.start()
+        opened.wait(5)
+        monkeypatch.setattr(opening, "_current", opened)
+        app = AppTest.from_file(str(SHELL), default_timeout=20)
+        if page:
+            app.run()
+            app.switch_page(str(PAGES / page))
+        for name, value in link.items():
+            app.query_params[name] = value
+        return app.run()
+
+    st.cache_resource.clear()
+    yield show
+    st.cache_resource.clear()
+
+
+def linked(app: AppTest, name: str) -> str:
+    """Return what the link of a screen says under a name, "" where it says nothing."""
+    value = app.query_params.get(name, "")
+    return value if isinstance(value, str) else "".join(value)

@@ -1,0 +1,149 @@
+"""The attribution screen: choosing a query, its answer, the open row, the link, and everything that can go wrong."""
+
+from __future__ import annotations
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from forwardinf_core.errors import StoreError
+from forwardinf_core.ui import state
+from tests.pages.conftest import Screens, linked
+from tests.pages.fake_services import HOSTILE, FakeAudit
+from tests.pages.test_overview import written
+
+PAGE = "attribution.py"
+
+
+def wrong_query(audit: FakeAudit) -> str:
+    """Return a test row that the model gets wrong."""
+    said = audit.predictions()
+    position = int((said.prediction != said.label).argmax())
+    return f"test:{audit.test_ids[position]}"
+
+
+def components(app: AppTest) -> int:
+    return len(app.get("bidi_component"))
+
+
+def test_without_a_query_the_screen_offers_the_test_rows(screens: Screens, audit: FakeAudit) -> None:
+    app = screens(audit, PAGE)
+    assert not app.exception
+    assert "Choose a prediction" in written(app)
+    assert app.selectbox(key=state.PICK_SHOW).value == "Wrong first"
+    assert components(app) == 1
+
+
+def test_a_link_with_a_query_shows_its_answer(screens: Screens, audit: FakeAudit) -> None:
+    app = screens(audit, PAGE, query=wrong_query(audit))
+    assert not app.exception
+    text = written(app)
+    assert "The model says" in text
+    assert ":red-badge[wrong]" in text
+    assert "Helped" in text
+    assert "Hurt" in text
+    assert "An unchanged model scores exactly 0" in text
+
+
+def test_the_row_in_the_link_is_open(screens: Screens, audit: FakeAudit) -> None:
+    app = screens(audit, PAGE, query=wrong_query(audit), row="train-0007")
+    assert "train\\-0007" in written(app)
+
+
+def test_a_row_that_does_not_exist_is_said_calmly(screens: Screens, audit: FakeAudit) -> None:
+    app = screens(audit, PAGE, query=wrong_query(audit), row="nowhere")
+    assert not app.exception
+    assert "training row that this project does not have" in written(app)
+
+
+@pytest.mark.parametrize(
+    ("link", "expected"),
+    [
+        ({"query": "test:nowhere"}, "Near ids"),
+        ({"query": "upload:gone"}, "Near ids"),
+        ({"query": "test:test-0000", "target": "99"}, "numbered 0 to 9"),
+        ({"query": "test:test-0000", "target": "<script>"}, "numbered 0 to 9"),
+    ],
+)
+def test_a_broken_link_is_a_calm_message(
+    screens: Screens, audit: FakeAudit, link: dict[str, str], expected: str
+) -> None:
+    app = screens(audit, PAGE, **link)
+    assert not app.exception
+    assert expected in app.warning[0].value
+
+
+def test_asking_about_the_label_changes_the_link_and_the_question(screens: Screens, audit: FakeAudit) -> None:
+    query = wrong_query(audit)
+    app = screens(audit, PAGE, query=query)
+    app.pills(key=state.TARGET).set_value("label").run()
+    assert linked(app, "target") == "label"
+    said = audit.predict(query)
+    assert f"makes **{said.label}** more likely" in written(app)
+
+
+def test_the_refined_answer_is_offered_and_does_not_show_itself(screens: Screens, audit: FakeAudit) -> None:
+    app = screens(audit, PAGE, query=wrong_query(audit))
+    assert app.button(key=state.SHOW_REFINED).label == "Refined answer ready: show it"
+    app.button(key=state.SHOW_REFINED).click().run()
+    assert linked(app, "method") == "tail"
+    assert app.button(key=state.SHOW_QUICK).label == "Back to the quick answer"
+
+
+def test_while_the_refined_answer_is_made_the_screen_says_how_far_it_is(screens: Screens) -> None:
+    audit = FakeAudit(tail_polls=3)
+    app = screens(audit, PAGE, query=wrong_query(audit))
+    assert "Refining in the background: 40%" in written(app)
+
+
+def test_a_long_method_shows_progress_and_a_way_back(screens: Screens) -> None:
+    audit = FakeAudit(tail_polls=50)
+    app = screens(audit, PAGE, query=wrong_query(audit), method="tail")
+    assert app.get("progress")[0].proto.text == "Scoring the training rows"
+    assert app.button(key=state.STOP_REFINING).label == "Show the quick answer"
+
+
+def test_a_failing_service_leaves_the_query_on_screen(screens: Screens, audit: FakeAudit) -> None:
+    query = wrong_query(audit)
+    audit.fault = StoreError("The disk is full.", hint="Free some space.")
+    app = screens(audit, PAGE, query=query)
+    assert not app.exception
+    assert any("Free some space" in warning.value for warning in app.warning)
+    assert "The model says" in written(app)
+
+
+def test_two_queries_stand_side_by_side_and_can_be_swapped(screens: Screens, audit: FakeAudit) -> None:
+    app = screens(audit, PAGE, query="test:test-0000", compare="test:test-0001")
+    assert not app.exception
+    assert "Rank agreement" in written(app)
+    app.button(key=state.SWAP).click().run()
+    assert linked(app, "query") == "test:test-0001"
+    app.button(key=state.STOP_COMPARING).click().run()
+    assert not linked(app, "compare")
+
+
+def test_an_upload_is_explained_and_a_broken_one_is_refused_calmly(screens: Screens, audit: FakeAudit) -> None:
+    app = screens(audit, PAGE)
+    app.session_state[state.PICK_SOURCE] = "Your image"
+    app.run()
+    app.file_uploader(key=state.PICK_UPLOAD).upload("note.png", b"not an image").run()
+    assert "PNG, JPEG and WebP can" in app.warning[0].value
+    app.file_uploader(key=state.PICK_UPLOAD).upload("digit.png", audit.shown("test:test-0003")).run()
+    assert linked(app, "query") == "upload:u0"
+    assert "This image has no label" in written(app)
+
+
+def test_hostile_labels_reach_the_screen_as_text(screens: Screens) -> None:
+    audit = FakeAudit(classes=(*HOSTILE, *"6789"))
+    for position in range(12):
+        app = screens(audit, PAGE, query=f"test:test-{position:04d}")
+        assert not app.exception
+        text = written(app)
+        assert "<script>" not in text
+        assert "**bold**" not in text
+        assert "](http" not in text
+
+
+def test_no_fitting_row_is_an_empty_state(screens: Screens, audit: FakeAudit) -> None:
+    app = screens(audit, PAGE)
+    app.text_input(key=state.PICK_ID).set_value("no such id").run()
+    assert "No test row fits" in written(app)

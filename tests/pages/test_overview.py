@@ -1,0 +1,87 @@
+"""The overview: what the project is, where the model errs, and what it says when it cannot say that."""
+
+from __future__ import annotations
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from forwardinf_core.errors import DataError
+from forwardinf_core.ui import messages, opening
+from tests.pages.conftest import SHELL, Screens, linked
+from tests.pages.fake_services import HOSTILE, N_TEST, N_TRAIN, FakeAudit
+
+
+def written(app: AppTest) -> str:
+    """Return all text of a screen."""
+    parts = [*app.markdown, *app.caption, *app.title, *app.subheader, *app.warning, *app.error]
+    return "\n".join(str(part.value) for part in parts)
+
+
+def test_the_overview_names_sizes_accuracy_and_what_was_planted(screens: Screens, audit: FakeAudit) -> None:
+    app = screens(audit)
+    assert not app.exception
+    values = {metric.label: metric.value for metric in app.metric}
+    assert values["Training rows"] == f"{N_TRAIN:,}"
+    assert values["Test rows"] == f"{N_TEST:,}"
+    assert values["Classes"] == "10"
+    assert values["Test accuracy"].endswith("%")
+    assert "carry a wrong label" in written(app)
+
+
+def test_the_next_step_opens_the_most_confident_mistake(screens: Screens, audit: FakeAudit) -> None:
+    app = screens(audit)
+    app.button(key="next-step").click().run()
+    assert linked(app, "query").startswith("test:")
+    assert "Helped" in written(app)
+
+
+def test_a_project_without_mistakes_says_so(screens: Screens, audit: FakeAudit) -> None:
+    audit.make_right()
+    app = screens(audit)
+    assert "gets every labelled test row right" in written(app)
+
+
+def test_a_failing_service_becomes_a_calm_message(screens: Screens, audit: FakeAudit) -> None:
+    audit.fault = DataError("The test rows cannot be read.", hint="Check the file test.parquet.")
+    app = screens(audit)
+    assert not app.exception
+    assert "test\\.parquet" in app.warning[0].value
+
+
+def test_an_unknown_fault_is_said_in_general_words_and_logged(
+    screens: Screens, audit: FakeAudit, caplog: pytest.LogCaptureFixture
+) -> None:
+    audit.fault = RuntimeError("secret detail")
+    app = screens(audit)
+    assert not app.exception
+    assert app.error[0].value == messages.GENERIC_HINT
+    assert "secret detail" not in written(app)
+    assert "secret detail" in caplog.text
+
+
+def test_hostile_class_names_are_shown_letter_by_letter(screens: Screens) -> None:
+    app = screens(FakeAudit(classes=(*HOSTILE, *"6789")))
+    assert not app.exception
+    assert "<script>" not in written(app)
+
+
+def test_the_first_start_shows_the_preparation(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = opening.Opening("demo:digits", lambda _ref, _report: FakeAudit())
+    opened.report(0.4, "Training the model")
+    monkeypatch.setattr(opening, "_current", opened)
+    app = AppTest.from_file(str(SHELL), default_timeout=20).run()
+    assert app.title[0].value == "Preparing the digits demo"
+    assert app.get("progress")[0].proto.text == "Training the model"
+
+
+def test_a_project_that_cannot_be_opened_says_why_and_offers_another_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_ref: str, _report: opening.Report) -> FakeAudit:
+        raise DataError("project.yaml has no key ‘train’.", hint="Add it.")
+
+    opened = opening.Opening("/some/folder", refuse)
+    opened.start()
+    opened.wait(5)
+    monkeypatch.setattr(opening, "_current", opened)
+    app = AppTest.from_file(str(SHELL), default_timeout=20).run()
+    assert "Add it" in app.warning[0].value
+    assert app.button(key="try-again").label == "Try again"
