@@ -40,19 +40,19 @@ class Problem:
 
     name: ProblemName
     recipe: Recipe
-    queries: ImageSet  # (N_QUERIES, …)
+    queries: ImageSet
     n_subsets: int
     n_seeds: int
 
     @property
     def choosing(self) -> range:
         """Queries on which a method and its options are chosen."""
-        return range(N_QUERIES // 2)
+        return range(len(self.queries.labels) // 2)
 
     @property
     def reporting(self) -> range:
         """Queries on which the chosen ones are reported."""
-        return range(N_QUERIES // 2, N_QUERIES)
+        return range(len(self.queries.labels) // 2, len(self.queries.labels))
 
 
 def digits() -> Problem:

@@ -1,0 +1,104 @@
+"""The benchmark of the linear datamodelling score, on a problem small enough to know its answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from forwardinf_core.benchmarks.lds_scores import Method, Scene
+from forwardinf_core.benchmarks.lds_table import averaged, compare, make_scores, markdown
+from forwardinf_core.benchmarks.lds_truth import Problem, digits, make_truth, reference_models
+from forwardinf_core.models.baseline import Baseline, BaselineConfig
+from forwardinf_core.models.training import TrainingOptions
+from forwardinf_core.verification.lds import Truth, spearman, subset_sums
+from forwardinf_core.verification.retraining import ImageSet, Recipe, half_subsets
+
+
+@pytest.fixture(scope="module")
+def problem() -> Problem:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(46) % 3
+    pixels = torch.randint(0, 120, (46, 1, 8, 8), generator=generator)
+    pixels[labels == 0, :, :, ::2] += 60
+    pixels[labels == 1, :, ::2, :] += 60
+    images = ImageSet(pixels.to(torch.uint8), labels)
+    recipe = Recipe(
+        BaselineConfig(3, channels=1, size=8, width=2),
+        TrainingOptions(epochs=2, batch_size=10),
+        ImageSet(images.pixels[:40], images.labels[:40]),
+    )
+    return Problem("digits", recipe, ImageSet(images.pixels[40:], images.labels[40:]), n_subsets=12, n_seeds=2)
+
+
+@pytest.fixture(scope="module")
+def models(problem: Problem, tmp_path_factory: pytest.TempPathFactory) -> list[Baseline]:
+    return reference_models(problem, tmp_path_factory.mktemp("models"))
+
+
+@pytest.mark.parametrize(
+    "method",
+    [Method("exact", "tail", 1e-3), Method("ekfac", "head", 1e-3), Method("gradient", "full"), Method("adam", "tail")],
+    ids=lambda method: method.family,
+)
+def test_the_limit_of_a_short_step_ranks_as_a_short_step_does(
+    problem: Problem, models: list[Baseline], method: Method
+) -> None:
+    scene = Scene(problem, models[0], method.scope)
+    limit = scene.scores(method).double().numpy()
+    stepped = scene.scores(replace(method, rise=1e-3)).double().numpy()
+    assert spearman(limit.T, stepped.T).min() > 0.99
+
+
+def test_enough_conjugate_gradients_reach_the_exact_inverse(problem: Problem, models: list[Baseline]) -> None:
+    scene = Scene(problem, models[0], "tail")
+    exact = scene.scores(Method("exact", "tail", 1e-2)).double().numpy()
+    solved = scene.scores(Method("conjugate-gradient", "tail", 1e-2, size=60)).double().numpy()
+    assert spearman(exact.T, solved.T).min() > 0.99
+
+
+def test_a_truth_made_of_the_scores_themselves_puts_their_method_first_with_its_damping(
+    problem: Problem, models: list[Baseline], tmp_path: Path
+) -> None:
+    methods = [Method("gradient", "head"), Method("exact", "head", 1e-1), Method("exact", "head", 1e-4)]
+    scores = make_scores(problem, models[:2], methods, tmp_path)
+    subsets = half_subsets(40, 60, seed=0)
+    truth = Truth.of(subsets, subset_sums(scores[methods[2]][0], subsets)[None])
+    lines = compare(problem, truth, scores)
+    assert [line.method for line in lines] == [methods[2], methods[0]]
+    assert lines[0].one[0] > lines[1].one[0]
+    assert len(list(markdown(lines))) == 4
+
+
+def test_scores_are_kept_and_read_back(
+    problem: Problem, models: list[Baseline], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    methods = [Method("gradient", "head"), Method("released", "full")]
+    first = make_scores(problem, models[:1], methods, tmp_path)
+    monkeypatch.setattr(Scene, "scores", lambda *_: pytest.fail("computed again"))
+    again = make_scores(problem, models[:1], methods, tmp_path)
+    assert all(np.array_equal(first[method], again[method]) for method in methods)
+    assert first[methods[1]].shape == (1, 6, 40)
+    assert (first[methods[1]] >= 0).all()
+
+
+def test_models_count_alike_in_the_average_whatever_the_size_of_their_scores() -> None:
+    scores = np.random.default_rng(0).normal(size=(3, 2, 5))
+    scaled = scores * np.array([1.0, 10.0, 1e-3])[:, None, None]
+    np.testing.assert_allclose(averaged(scores), averaged(scaled), rtol=1e-5)
+
+
+def test_the_truth_is_made_once_and_has_one_outcome_per_seed_subset_and_query(problem: Problem, tmp_path: Path) -> None:
+    first, again = (make_truth(problem, tmp_path) for _ in range(2))
+    assert first.outcomes.shape == (2, 12, 6)
+    assert np.array_equal(first.outcomes, again.outcomes)
+
+
+def test_choosing_and_reporting_queries_do_not_overlap() -> None:
+    problem = digits()
+    assert not set(problem.choosing) & set(problem.reporting)
+    assert len(problem.choosing) == len(problem.reporting) == 50
+    assert len(problem.recipe.rows.labels) == 1_297
