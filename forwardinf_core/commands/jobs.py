@@ -62,13 +62,13 @@ def jobs(
 
 
 def worker(
-    extra: Annotated[list[str] | None, typer.Option("--jobs", metavar="MODULE", help="A module with more.")] = None,
+    only: Annotated[list[str] | None, typer.Option("--jobs", metavar="MODULE", help="Know only its jobs.")] = None,
     idle: Annotated[float, typer.Option(help="End after so many seconds without work.")] = 300.0,
 ) -> None:
     """Do the jobs that wait; the app starts this by itself. Only one works at a time on a machine."""
     from forwardinf_core.jobs.worker import serve
 
-    modules: Sequence[str] = (*JOB_MODULES, *(extra or ()))
+    modules: Sequence[str] = only or JOB_MODULES
     if not serve(modules, idle_exit_s=idle):
         typer.echo("Another worker is at work on this machine; this one ends.")
 

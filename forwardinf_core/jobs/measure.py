@@ -10,7 +10,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from forwardinf_core.store.chunks import digest_of
 
 SIZE = 128
 WAIT_S = 60.0
+MODULES = ("forwardinf_core.jobs.measure",)  # all that a worker started here has to know
 LOOK_S = 0.01
 
 
@@ -116,6 +117,7 @@ def measure_kills(project: Path, options: MeasureOptions, *, kills: int, seed: i
     killed = jobs = equal = 0
     while killed < kills:
         own = MeasureOptions(options.chunks, options.repeats, options.seed + jobs)
+        ensure_worker(MODULES)
         job_id = run.submit("measure", project, own)
         furthest = 0.0
         while killed < kills:
@@ -126,7 +128,6 @@ def measure_kills(project: Path, options: MeasureOptions, *, kills: int, seed: i
             _pass_time(draw.random() * 0.6)
             if _kill_one(draw.random() < 0.5):
                 killed += 1
-            ensure_worker()
         state = wait_until(job_id, lambda state: not state.is_active)
         jobs += 1
         equal += state.result is not None and state.result["sha256"] == bare_digest(own)
@@ -144,6 +145,7 @@ def measure_overhead(project: Path, options: MeasureOptions) -> Overhead:
     bare = bare_digest(options)
     bare_s = time.monotonic() - begun
     torch.set_num_threads(threads)
+    ensure_worker(MODULES)
     state = wait_until(run.submit("measure", project, options), lambda state: not state.is_active)
     if state.result is None or state.result["sha256"] != bare:
         raise JobError(f"The measured job ended otherwise than the bare function: {state.state} {state.error}.")
@@ -156,6 +158,7 @@ def measure_overhead(project: Path, options: MeasureOptions) -> Overhead:
 def measure_cancel(project: Path, *, times: int, seed: int = 0) -> Latency:
     """Return the time from the click on cancel to the row that says so, for a job in the middle of its work."""
     every = []
+    ensure_worker(MODULES)
     for number in range(times):
         options = MeasureOptions(chunks=100_000, repeats=200, seed=seed + number)
         job_id = run.submit("measure", project, options)
@@ -170,6 +173,7 @@ def measure_cancel(project: Path, *, times: int, seed: int = 0) -> Latency:
 def measure_first_progress(project: Path, *, times: int, seed: int = 0) -> Latency:
     """Return the time from submit to the first progress a screen can show; the worker is cold for the first alone."""
     every = []
+    ensure_worker(MODULES)
     for number in range(times):
         begun = time.monotonic()
         job_id = run.submit("measure", project, MeasureOptions(chunks=100_000, repeats=200, seed=seed + number))
@@ -180,17 +184,17 @@ def measure_first_progress(project: Path, *, times: int, seed: int = 0) -> Laten
     return _latency(every)
 
 
-def wait_until(job_id: int, reached: Callable[[JobStatus], bool], timeout_s: float = WAIT_S) -> JobStatus:
+def wait_until(job_id: int, reached: Callable[[JobStatus], bool], *, modules: Sequence[str] = MODULES) -> JobStatus:
     """Return the job's status once ``reached`` says so; a worker that is gone is started again. Raises JobError."""
-    end = time.monotonic() + timeout_s
+    end = time.monotonic() + WAIT_S
     while time.monotonic() < end:
         state = run.status(job_id)
         if reached(state):
             return state
         if state.is_active:
-            ensure_worker()
+            ensure_worker(modules)
         _pass_time(LOOK_S)
-    raise JobError(f"Job {job_id} is still {run.status(job_id).state} after {timeout_s:g} s.")
+    raise JobError(f"Job {job_id} is still {run.status(job_id).state} after {WAIT_S:g} s.")
 
 
 def _is_taken(state: JobStatus) -> bool:

@@ -51,7 +51,7 @@ def is_worker_alive() -> bool:
 def ensure_worker(modules: Sequence[str] = ()) -> bool:
     """Start a worker process unless there is one; return whether one was started. Does not wait for it.
 
-    ``modules`` are imported by the worker besides those of the command line; they register further kinds of jobs.
+    ``modules`` are what the worker imports for their jobs, instead of all that the program has.
     Raises JobError where the one that was started before failed, and StoreError where this machine's folder is
     closed to us.
     """

@@ -44,7 +44,7 @@ def project(home: Path, tmp_path: Path) -> Path:
 
 
 def ended(job_id: int) -> JobStatus:
-    return wait_until(job_id, lambda state: not state.is_active)
+    return wait_until(job_id, lambda state: not state.is_active, modules=["toy_jobs"])
 
 
 def wait_for(reached: Callable[[], bool]) -> None:
@@ -55,7 +55,7 @@ def wait_for(reached: Callable[[], bool]) -> None:
 
 
 def started(job_id: int) -> JobStatus:
-    return wait_until(job_id, lambda state: state.done > 0)
+    return wait_until(job_id, lambda state: state.done > 0, modules=["toy_jobs"])
 
 
 def test_a_job_that_does_not_listen_is_cancelled_in_time_and_keeps_its_chunks(project: Path) -> None:
