@@ -11,12 +11,12 @@ from forwardinf_core.errors import ModelError
 from forwardinf_core.influence.anatomy import find_head, find_tail
 from forwardinf_core.influence.graph import GraphNetwork, whole_graph
 from forwardinf_core.influence.objective import Objective
+from forwardinf_core.models.audit_model import Preprocessing
 from forwardinf_core.models.parts import ModelParts
-from forwardinf_core.models.preprocessing import PixelPreprocessing, TransformersPreprocessing
 from forwardinf_core.models.probe import probe_pictures
 from forwardinf_core.models.source import ModelSource
 
-NAMES_SHOWN = 8
+NAMES_SHOWN = 8  # of the last modules, where heads and tails are
 
 
 def head_and_tail(source: ModelSource, parts: ModelParts) -> tuple[str | None, tuple[str, ...] | None]:
@@ -44,9 +44,7 @@ def head_and_tail(source: ModelSource, parts: ModelParts) -> tuple[str | None, t
     return head, source.tail or find_tail(graph)
 
 
-def graph_of(
-    module: nn.Module, objective: Objective, preprocessing: PixelPreprocessing | TransformersPreprocessing
-) -> GraphNetwork:
+def graph_of(module: nn.Module, objective: Objective, preprocessing: Preprocessing) -> GraphNetwork:
     """Return the model as a graph. Raises ModelError that says why it cannot be one."""
     x = preprocessing(probe_pictures())
     return whole_graph(module, objective, {"x": x, "label": torch.zeros(len(x), dtype=torch.int64)})
@@ -56,9 +54,7 @@ def _require_movable(module: nn.Module, name: str, field: str) -> None:
     names = [own for own, _ in module.named_modules() if own]
     if name not in names:
         near = difflib.get_close_matches(name, names, n=3)
-        last = ("…, " if len(names) > NAMES_SHOWN else "") + ", ".join(
-            names[-NAMES_SHOWN:]
-        )  # where heads and tails are
+        last = ("…, " if len(names) > NAMES_SHOWN else "") + ", ".join(names[-NAMES_SHOWN:])
         raise ModelError(
             f"{field} names {name}, and the model has no such module.",
             hint=f"Did you mean {', '.join(near)}?" if near else f"Modules: {last or 'none'}.",

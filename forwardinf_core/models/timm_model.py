@@ -23,7 +23,10 @@ def load_timm(source: ModelSource, root: Path) -> ModelParts:
     """Return a timm classifier. Raises ModelError where timm is not installed or the model is incomplete."""
     if importlib.util.find_spec("timm") is None:
         raise ModelError("The model is of kind timm, and timm is not installed.", hint="Install it: pip install timm")
-    timm = importlib.import_module("timm")
+    try:
+        timm = importlib.import_module("timm")
+    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision made for another PyTorch
+        raise ModelError("timm is installed but cannot be used.", hint=f"It says: {error}") from error
     folder = root / source.path
     config: dict[str, Any] = _read_config(folder / "config.json") if folder.is_dir() else {"architecture": source.path}
     weights = _weights_file(source, root, folder)

@@ -17,6 +17,7 @@ PICKLE_HINT = "Save them as safetensors: safetensors.torch.save_file(model.state
 STATE_DICT_SUFFIXES = (".pt", ".pth")
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts put the state dict of a checkpoint."""
+BOOKKEEPING = "num_batches_tracked"  # of BatchNorm: many files leave it out, and in eval mode nothing reads it
 NAMES_SHOWN = 3
 
 
@@ -40,7 +41,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 def load_into(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
     """Load every tensor of ``state`` into the module. Raises ModelError where names or shapes differ."""
     own = module.state_dict()
-    missing = sorted(own.keys() - state.keys())
+    missing = sorted(name for name in own.keys() - state.keys() if not name.endswith(BOOKKEEPING))
     unknown = sorted(state.keys() - own.keys())
     if missing or unknown:
         parts = [f"missing: {_some(missing)}"] if missing else []
@@ -52,7 +53,7 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> No
                 f"The weights in {origin} do not fit the model.",
                 hint=f"{name} is {tuple(value.shape)} in the file and {tuple(own[name].shape)} in the model.",
             )
-    module.load_state_dict(dict(state))
+    module.load_state_dict(own | dict(state))
 
 
 def refuse_not_finite(state: Mapping[str, Tensor], origin: str) -> None:

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from forwardinf_core.datasets.rows import ImageRows
 from forwardinf_core.datasets.source import ImageSource
-from forwardinf_core.errors import AuditError, DataError
+from forwardinf_core.errors import AuditError, DataError, ModelError
+from forwardinf_core.influence.anatomy import NO_HEAD, NO_HEAD_HINT, NO_TAIL, NO_TAIL_HINT
 from forwardinf_core.models.audit_model import AuditModel
+from forwardinf_core.models.structure import graph_of
 from forwardinf_core.projects.forecast import Forecast, forecast, labelled_batch
 from forwardinf_core.projects.load import Project, locate, project_paths
 from forwardinf_core.projects.places import ALLOW_OUTSIDE, inside, is_set
@@ -168,18 +170,22 @@ def _load_model(project: Project, found: _Findings, *, allow_code: bool) -> Audi
     for index, checkpoint in enumerate(project.config.checkpoints):
         with found.trying(f"checkpoints.{index}"):
             project.load_model(allow_code=allow_code, checkpoint=checkpoint)
-    if model.head is None:
-        found.add(
-            "warning",
-            "model.head",
-            "No last linear layer was found, so answers need a pass over the whole model.",
-            "Name it as model.head in project.yaml.",
-        )
-    if model.tail is None:
-        found.add(
-            "warning", "model.tail", "No last block was found.", "Name its modules as model.tail in project.yaml."
-        )
+    _check_structure(model, found)
     return model
+
+
+def _check_structure(model: AuditModel, found: _Findings) -> None:
+    """Warn where the fast methods, on head and tail, cannot be used, and say why."""
+    if model.kind != "baseline":
+        try:
+            graph_of(model.module, model.objective, model.preprocessing)
+        except ModelError as error:
+            found.add("warning", "model", error.title, error.hint)
+            return
+    if model.head is None:
+        found.add("warning", "model.head", NO_HEAD, NO_HEAD_HINT)
+    if model.tail is None:
+        found.add("warning", "model.tail", NO_TAIL, NO_TAIL_HINT)
 
 
 def _check_sets(

@@ -191,6 +191,13 @@ def test_weights_of_another_model_are_told_by_name_and_shape(tmp_path: Path) -> 
     )
 
 
+def test_counters_of_batch_norm_may_be_left_out_of_weights(tmp_path: Path) -> None:
+    module = write_baseline(tmp_path)
+    state = {name: value for name, value in module.state_dict().items() if "num_batches" not in name}
+    save_file(state, tmp_path / "w.safetensors")
+    assert load_model(source("baseline", "model", weights="w.safetensors"), root=tmp_path).head == "head"
+
+
 # ── transformers ──
 
 
@@ -355,7 +362,6 @@ def test_an_adapter_does_not_run_without_permission(tmp_path: Path) -> None:
 def test_an_adapter_takes_its_weights_and_its_neighbours(tmp_path: Path) -> None:
     (tmp_path / "layers.py").write_text("from torch import nn\n\ndef head():\n    return nn.Linear(5, 3)\n")
     write_adapter(tmp_path, "from layers import head\n" + ADAPTER.replace("nn.Linear(5, 3)", "head()"))
-    state = {name: torch.full_like(value, 0.5) for name, value in Tiny().state_dict().items() if False}
     built = nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.ReLU(), nn.Linear(5, 3))
     state = {name: torch.full_like(value, 0.5) for name, value in built.state_dict().items()}
     save_file(state, tmp_path / "w.safetensors")
@@ -405,9 +411,18 @@ def loss(model, batch):
 
 
 def test_a_model_that_changes_its_answers_or_mixes_rows_is_refused(tmp_path: Path) -> None:
-    body = "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.fc = nn.Linear(64, 3)\n"
+    start = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(64, 3)
+
+    def forward(self, x):
+        """
     ending = "\n\ndef build_model():\n    return Net()\n"
-    start = "import torch\nfrom torch import nn\n\n" + body + "    def forward(self, x):\n        "
     write_adapter(tmp_path, start + "return torch.rand(len(x), 3)" + ending)
     assert "two answers" in sentence(source("adapter", "net.py"), tmp_path, allow_code=True)
     write_adapter(tmp_path, start + "z = self.fc(x.flatten(1))\n        return z - z.mean(0) + 3 * x.mean()" + ending)
