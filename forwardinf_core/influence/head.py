@@ -89,6 +89,11 @@ class HeadNetwork:
         """Return p − y, the gradient of each row's loss in its outputs, (n, c)."""
         return self.objective.output_gradients(self.outputs({}, batch), batch)
 
+    def output_change(self, changes: Parameters, batch: Batch) -> Tensor:
+        """Return outputs(parameters + changes) − outputs(parameters), (n, c): linear, so without a difference."""
+        bias = changes.get(self.names.bias) if self.names.bias else None
+        return F.linear(batch[FEATURES], changes[self.names.weight], bias)
+
     def row_gradients(self, batch: Batch) -> Tensor:
         """Return the gradient of each row's loss, (n, c · (d + 1)): its residuals ⊗ inputs, row by row of [W, b]."""
         return outer(self.residuals(batch), self.inputs(batch))

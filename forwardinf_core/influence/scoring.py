@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from forwardinf_core.errors import ModelError
+from forwardinf_core.influence.head import HeadNetwork
 from forwardinf_core.influence.network import Network, Rows
 from forwardinf_core.influence.objective import Batch, Classification, Objective
 from forwardinf_core.influence.scores import ScoreTable
@@ -126,8 +127,14 @@ def score_rows(
 
 
 def output_changes(network: Network, batch: Batch, update: Update, base_outputs: Tensor | None = None) -> list[Tensor]:
-    """Return the change of the batch's outputs (n, …) on each side of the update, in the order of its SIDES."""
+    """Return the change of the batch's outputs (n, …) on each side of the update, in the order of its SIDES.
+
+    A head's outputs are linear in its parameters, so its change is computed directly, without a difference of outputs.
+    """
     with torch.no_grad():
+        if isinstance(network, HeadNetwork):
+            change = network.output_change(update.changes, batch)
+            return [side.sign * change for side in SIDES[update.direction]]
         before = network.outputs(network.parameters, batch) if base_outputs is None else base_outputs
         return [
             network.outputs(moved_parameters(network, update, side.sign), batch) - before

@@ -1,0 +1,152 @@
+"""``fit``: train the built-in baseline for a project whose owner has no model. One chunk an epoch; resumes bit-equal."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from forwardinf_core.datasets.rows import ImageRows
+from forwardinf_core.errors import DataError, ProjectError
+from forwardinf_core.jobs.context import JobContext
+from forwardinf_core.jobs.registry import job
+from forwardinf_core.models.baseline import Baseline, BaselineConfig
+from forwardinf_core.models.baseline_folder import save_baseline
+from forwardinf_core.models.preprocessing import PixelPreprocessing
+from forwardinf_core.models.training import TrainingOptions, TrainingState, evaluate, suitable_options, train
+from forwardinf_core.projects.load import Project, open_project
+from forwardinf_core.store.arrays import ArrayWriter, Layout, open_tensor
+from forwardinf_core.store.binding import Binding, Option
+from forwardinf_core.store.files import TEMPORARY_PREFIX, disk_errors, make_folder
+
+SAMPLE = 500  # rows that size, colour, mean and deviation are taken from
+LARGEST_SIZE = 64  # pixels; larger images are reduced to it, the network was not made for more
+SMALLEST_SIZE = 8
+NARROW_BELOW = 16  # pixels; below, half the width is as accurate and takes a third of the time
+BLOCK = 1000
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How to train; None takes what suits the rows. ``held_out`` with ``patience`` stops early."""
+
+    seed: int = 0
+    epochs: int | None = None
+    size: int | None = None
+    width: int | None = None
+    held_out: float = 0.0
+    patience: int = 0
+
+
+def fingerprints_of(project: Path, _options: FitOptions) -> dict[str, str]:
+    """Return what training reads."""
+    return {"train": open_project(project).train_rows(None).fingerprint}
+
+
+@job("fit", version=1, fingerprints=fingerprints_of)
+def fit(context: JobContext, options: FitOptions) -> dict[str, Option]:
+    """Train the baseline and write it to the folder that project.yaml names; returns accuracy and where it is."""
+    project = open_project(context.project)
+    if project.config.model.kind != "baseline":
+        raise ProjectError(
+            f"The model of this project is of kind {project.config.model.kind}, which fit does not train.",
+            hint="fit trains the built-in network: set model: {kind: baseline, path: model/} in project.yaml.",
+        )
+    rows = project.train_rows(project.config.model.classes)
+    preprocessing = suitable_preprocessing(rows, options)
+    pixels = kept_pixels(context, project, rows, preprocessing)
+    labels = torch.from_numpy(rows.labels.copy())
+    training = training_options(rows, preprocessing, options)
+    torch.manual_seed(options.seed)
+    width = options.width or (16 if preprocessing.size < NARROW_BELOW else 32)
+    module = Baseline(BaselineConfig(len(rows.classes), preprocessing.channels, preprocessing.size, width))
+
+    def on_epoch(state: TrainingState) -> None:
+        context.chunks.put(f"epoch-{state.epoch:05d}", state.tensors())
+        record = state.history[-1]
+        context.report(
+            state.epoch, training.epochs, f"Training: loss {record.loss:.3f}, {100 * record.accuracy:.0f}% right"
+        )
+
+    context.report(0, training.epochs, "Training the baseline")
+    resume = last_state(context)
+    train(module, pixels, labels, training, normalise=preprocessing.normalise, resume=resume, on_epoch=on_epoch)
+    folder = project.root / project.config.model.path
+    write_model(folder, module, rows.classes, preprocessing)
+    return {
+        "model": str(folder / "model.safetensors"),
+        "test_accuracy": test_accuracy(project, module, rows.classes, preprocessing),
+        "options": {**asdict(training), "width": width, "size": preprocessing.size, "channels": preprocessing.channels},
+    }
+
+
+def suitable_preprocessing(rows: ImageRows, options: FitOptions) -> PixelPreprocessing:
+    """Return size, channels, mean and deviation that suit the rows, from a seeded sample of them."""
+    positions = np.random.default_rng(options.seed).permutation(len(rows))[:SAMPLE]
+    images = [rows.image(int(position)) for position in np.sort(positions)]
+    if not images:
+        raise DataError("The training set is empty.", hint="Check train: in project.yaml.")
+    size = options.size or int(np.clip(np.median([min(image.size) for image in images]), SMALLEST_SIZE, LARGEST_SIZE))
+    channels = 1 if all(image.mode == "L" for image in images) else 3
+    neutral = PixelPreprocessing(size, channels, (0.0,) * channels, (1.0,) * channels)
+    values = neutral(images).transpose(0, 1).flatten(1)  # (channels, pixels)
+    mean, std = values.mean(1).tolist(), values.std(1).clamp_min(1e-3).tolist()
+    return replace(neutral, mean=tuple(round(m, 4) for m in mean), std=tuple(round(s, 4) for s in std))
+
+
+def training_options(rows: ImageRows, preprocessing: PixelPreprocessing, options: FitOptions) -> TrainingOptions:
+    """Return how the network is trained on these rows."""
+    suited = suitable_options(
+        n_rows=len(rows), channels=preprocessing.channels, size=preprocessing.size, seed=options.seed
+    )
+    return replace(suited, epochs=options.epochs or suited.epochs, held_out=options.held_out, patience=options.patience)
+
+
+def kept_pixels(context: JobContext, project: Project, rows: ImageRows, preprocessing: PixelPreprocessing) -> Tensor:
+    """Return all rows as bytes, memory-mapped, (n, channels, size, size); decoded once and kept."""
+    bound = Binding(
+        "pixels", {"train": rows.fingerprint}, {"size": preprocessing.size, "channels": preprocessing.channels}
+    )
+    folder = project.audit_dir / "caches" / f"pixels-{bound.key()[:16]}"
+    shape = (len(rows), preprocessing.channels, preprocessing.size, preprocessing.size)
+    with ArrayWriter(folder, Layout(shape, "uint8", BLOCK), bound) as writer:
+        for start, stop in writer.missing():
+            writer.write(start, preprocessing.pixels([rows.image(position) for position in range(start, stop)]))
+            context.report(stop, len(rows), "Decoding the images")
+    return open_tensor(folder, bound)
+
+
+def last_state(context: JobContext) -> TrainingState | None:
+    """Return the state after the last finished epoch of an interrupted training."""
+    for key in reversed(context.chunks.keys()):
+        kept = context.chunks.get(key)
+        if kept is not None:
+            return TrainingState.from_tensors(kept)
+    return None
+
+
+def write_model(folder: Path, module: Baseline, classes: tuple[str, ...], preprocessing: PixelPreprocessing) -> None:
+    """Write the model's files, each whole or not at all, weights last."""
+    make_folder(folder)
+    draft = folder / f"{TEMPORARY_PREFIX}model"
+    shutil.rmtree(draft, ignore_errors=True)
+    make_folder(draft)
+    with disk_errors(folder):
+        save_baseline(draft, module, classes, preprocessing)
+        for file in sorted(draft.iterdir(), key=lambda path: path.suffix == ".safetensors"):
+            os.replace(file, folder / file.name)
+        draft.rmdir()
+
+
+def test_accuracy(
+    project: Project, module: Baseline, classes: tuple[str, ...], preprocessing: PixelPreprocessing
+) -> float:
+    """Return the share of labelled test rows the trained network gets right; NaN where none has a label."""
+    rows = project.test_rows(classes)
+    pixels = preprocessing.pixels([rows.image(position) for position in range(len(rows))])
+    return evaluate(module, pixels, torch.from_numpy(rows.labels.copy()), normalise=preprocessing.normalise)[1]

@@ -1,0 +1,78 @@
+"""Opening a project for audits: build the demo where it is not there, load model and rows, make the head's cache.
+
+What is long is a job: done here for the command line, handed to the worker for the app.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from forwardinf_core.audits.attribution import Audit, load_audit
+from forwardinf_core.audits.methods import method_named
+from forwardinf_core.audits.preparation import PrepareOptions
+from forwardinf_core.jobs import run as jobs
+from forwardinf_core.jobs.context import JobContext
+from forwardinf_core.jobs.registry import job
+from forwardinf_core.projects.demos.building import is_built
+from forwardinf_core.projects.demos.digits import DEMO as DIGITS
+from forwardinf_core.projects.demos.digits import VERSION as DIGITS_VERSION
+from forwardinf_core.projects.demos.digits import build_digits
+from forwardinf_core.projects.load import DEMO_PREFIX, DEMOS, locate
+from forwardinf_core.projects.places import demo_folder
+from forwardinf_core.store.binding import Option
+from forwardinf_core.store.files import make_folder
+
+DEMO_VERSION = 1
+
+Report = Callable[[float, str], None]
+Runner = Callable[[str, Path, object, Callable[[float, float, str], None]], dict[str, Option]]
+"""``jobs.run_here`` or ``jobs.run_in_worker``: kind, project folder, options, report(done, total, note)."""
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """Which demo to build."""
+
+    name: str
+
+
+@job("demo", version=DEMO_VERSION)
+def build_demo(context: JobContext, options: DemoOptions) -> dict[str, Option]:
+    """Build a demo project, whole or not at all. The job's project is the folder of all demos."""
+    builders = {"digits": build_digits}
+    folder = context.project / options.name
+    builders[options.name](folder, lambda fraction, note: context.report(fraction, 1.0, note))
+    return {"folder": str(folder)}
+
+
+def ensure_demo(name: str, runner: Runner, report: Report) -> Path:
+    """Return the folder of a demo, built first where it is missing or of an older version."""
+    if name not in DEMOS:
+        locate(f"{DEMO_PREFIX}{name}")  # raises the sentence that names the demos
+    parent = demo_folder(name).parent
+    make_folder(parent)
+    runner("demo", parent, DemoOptions(name), lambda done, total, note: report(done / total if total else 0.0, note))
+    return demo_folder(name)
+
+
+def open_audit(project_ref: str | Path, *, runner: Runner = jobs.run_here, report: Report | None = None) -> Audit:
+    """Return an open audit with the head ready to answer. One per project and state of its files, in this process.
+
+    Raises ProjectError, DataError or ModelError with a sentence where the project cannot be audited.
+    """
+    tell = report or (lambda _fraction, _note: None)
+    name = str(project_ref).removeprefix(DEMO_PREFIX) if str(project_ref).startswith(DEMO_PREFIX) else None
+    if name is not None and not (name == DIGITS and is_built(demo_folder(DIGITS), DIGITS, DIGITS_VERSION)):
+        ensure_demo(name, runner, lambda fraction, note: tell(0.8 * fraction, note))
+    tell(0.8, "Opening the project")
+    audit = load_audit(project_ref)
+    if audit.model.head is not None and not audit.is_quick(quick := method_named("head")):
+
+        def on_report(done: float, total: float, note: str) -> None:
+            tell(0.85 + 0.15 * (done / total if total else 0.0), note)
+
+        runner("prepare", audit.project.root, PrepareOptions(("head",), (quick,)), on_report)
+    tell(1.0, "Ready")
+    return audit

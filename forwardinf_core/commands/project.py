@@ -1,0 +1,94 @@
+"""``check``, ``fit`` and ``demo``: everything before the first question."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from forwardinf_core.commands.output import AsJson, print_json
+from forwardinf_core.commands.progress import progress_line
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command("check")(check)
+    app.command("fit")(fit)
+    demos = typer.Typer(help="The demo projects that come with the program.", no_args_is_help=True)
+    demos.command("build")(build)
+    app.add_typer(demos, name="demo")
+
+
+def check(
+    project: Annotated[str, typer.Argument(help="A folder or demo:NAME.")],
+    all_images: Annotated[bool, typer.Option("--all-images", help="Decode every image of a large set too.")] = False,
+    allow_code: Annotated[bool, typer.Option("--allow-code", help="Let an adapter's Python file run.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say everything that is wrong with a project before a long run, and what a run will cost. Exit 2 on errors."""
+    from forwardinf_core.jobs.forecast import in_words
+    from forwardinf_core.projects.check import check_project
+
+    with progress_line(quiet=as_json) as report:
+        found = check_project(project, allow_code=allow_code, all_images=all_images, report=report)
+    if as_json:
+        print_json({**asdict(found), "is_ready": found.is_ready})
+    else:
+        for problem in found.problems:
+            typer.echo(f"{problem.level} in {problem.where}: {problem.title} {problem.hint}".rstrip())
+        if found.forecast is not None:
+            cost = found.forecast
+            typer.echo(
+                f"One pass over the training rows takes about {in_words(cost.decode_seconds + cost.forward_seconds)} "
+                f"and {cost.memory_bytes / 2**20:.0f} MiB; caches take up to {cost.disk_bytes / 2**20:.0f} MiB of disk."
+            )
+        typer.echo("Ready to audit." if found.is_ready else "Not ready: mend the errors above.")
+    if not found.is_ready:
+        raise typer.Exit(2)
+
+
+def fit(
+    project: Annotated[str, typer.Argument(help="A folder or demo:NAME.")],
+    seed: Annotated[int, typer.Option(help="Same seed, same cores: same bytes.")] = 0,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training rows.")] = None,
+    size: Annotated[int | None, typer.Option(min=8, max=256, help="Images are reduced to this side.")] = None,
+    width: Annotated[int | None, typer.Option(min=4, max=256, help="Channels of the first layer.")] = None,
+    held_out: Annotated[float, typer.Option(min=0, max=0.5, help="Share of rows kept out to watch.")] = 0.0,
+    patience: Annotated[int, typer.Option(min=0, help="Epochs without progress on them before it stops.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Train the built-in network for a project that has no model. Interrupted, it goes on from the last epoch."""
+    from forwardinf_core.audits.fitting import FitOptions
+    from forwardinf_core.jobs.run import run_here
+    from forwardinf_core.projects.load import open_project
+
+    options = FitOptions(seed, epochs, size, width, held_out, patience)
+    with progress_line(quiet=as_json) as report:
+        found = run_here(
+            "fit", open_project(project).root, options, lambda done, total, note: report(done / max(total, 1), note)
+        )
+    if as_json:
+        print_json(found)
+    else:
+        accuracy = found["test_accuracy"]
+        right = (
+            f", {100 * accuracy:.1f}% of the test rows right" if isinstance(accuracy, float) and accuracy >= 0 else ""
+        )
+        typer.echo(f"Trained: {found['model']}{right}.")
+
+
+def build(
+    name: Annotated[str, typer.Argument(help="digits")],
+    as_json: AsJson = False,
+) -> None:
+    """Build a demo project on this machine; nothing is downloaded."""
+    from forwardinf_core.audits.opening import ensure_demo
+    from forwardinf_core.jobs.run import run_here
+
+    with progress_line(quiet=as_json) as report:
+        folder = ensure_demo(name, run_here, report)
+    if as_json:
+        print_json({"demo": name, "folder": folder})
+    else:
+        typer.echo(f"demo:{name} is ready in {folder}")
