@@ -1,1 +1,1 @@
-"""One file per question a person asks. Services: they own names, files, jobs and validation, and return frozen records."""
+"""One file per question a person asks. They own names, files, jobs and validation, and return frozen records."""

@@ -36,7 +36,7 @@ from forwardinf_core.audits.records import (
 from forwardinf_core.audits.scoring import Scored, ScoredGroup, averaged, score_group
 from forwardinf_core.datasets.images import THUMBNAIL_TYPE, thumbnail
 from forwardinf_core.datasets.rows import UNLABELLED, ImageRows
-from forwardinf_core.errors import AuditError, DataError
+from forwardinf_core.errors import AuditError, DataError, ProjectError
 from forwardinf_core.influence.objective import Batch, Classification
 from forwardinf_core.influence.scores import ScoreTable
 from forwardinf_core.influence.scoring import candidate_scores
@@ -180,7 +180,7 @@ class Audit:
     def attribute(self, query: str, *, method: str | Method = "head", target: int | None = None) -> Attribution:
         """Return the answer: read back where it is stored, else computed here and now.
 
-        Instant for the head once its cache is there. For longer methods use ``attribute_job`` first where someone waits.
+        Instant for the head once its cache is there. For longer methods use ``attribute_job`` where someone waits.
         """
         chosen = method_named(method) if isinstance(method, str) else method
         return self.attribute_all([query], chosen, target)[0]
@@ -210,6 +210,20 @@ class Audit:
             return False
         place = self.workplace(_AtOnce())
         return place.is_fitted(place.scope("head"), method)
+
+    def members(self) -> list[Audit]:
+        """Return an audit for each checkpoint that project.yaml lists; same rows, other weights."""
+        checkpoints = self.project.config.checkpoints
+        if not checkpoints:
+            raise ProjectError(
+                "This project lists no checkpoints to average over.",
+                hint="List their weights as checkpoints: in project.yaml, or ask without averaging.",
+            )
+        with self._opened.lock:
+            if not self._members:
+                models = [self.project.load_model(checkpoint=name) for name in checkpoints]
+                self._members = [Audit(self.project, model, self.train, self.test) for model in models]
+            return self._members
 
     def answer(self, queries: Sequence[str], method: Method, target: int | None, context: Context) -> list[RunRecord]:
         """Return one run for each query, in order; computes what is not stored, in groups that share a read."""

@@ -1,4 +1,4 @@
-"""``fit``: train the built-in baseline for a project whose owner has no model. One chunk an epoch; resumes bit-equal."""
+"""``fit``: train the built-in baseline for a project that has no model. One chunk an epoch; resumes bit-equal."""
 
 from __future__ import annotations
 

@@ -72,8 +72,8 @@ PLAIN_WORDS: dict[str, str] = {
     "head": "Moves only the last layer. Answers in milliseconds and keeps about 70% of the fidelity.",
     "tail": "Moves the last block and the last layer. Takes seconds; as faithful as moving the whole network.",
     "full": "Moves every layer, then runs the whole model over all training rows once.",
-    "cascade": "The head picks the most affected rows, the whole network re-scores those. The rest keep the head's score, "
-    "marked as such.",
+    "cascade": "The head picks the most affected rows, the whole network re-scores those. "
+    "The rest keep the head's score, marked as such.",
     "forward-inf": "The recipe of the paper's released code: one Adam step, size of the change without its sign.",
 }
 

@@ -204,7 +204,7 @@ def _run(place: Workplace, stage: str, fit: Fit[Fitted], rows: Rows) -> Fitted:
     """Run one read of the rows from its last saved state; bit-equal whether it was interrupted or not."""
     chunks, batches = place.context.chunks, list(slices(len(rows), BATCH))
     state, first = fit.start(), 0
-    for key in reversed([key for key in chunks.keys() if key.startswith(f"{stage}-")]):
+    for key in sorted((key for key in chunks.keys() if key.startswith(f"{stage}-")), reverse=True):  # noqa: SIM118
         kept = chunks.get(key)
         if kept is not None:
             state, first = kept, int(key.rsplit("-", 1)[1])

@@ -1,4 +1,4 @@
-"""From queries to score tables: one read of the training rows for all queries of a group, in chunks that survive a kill."""
+"""From queries to score tables: one read of the rows for all queries of a group, in chunks that survive a kill."""
 
 from __future__ import annotations
 
