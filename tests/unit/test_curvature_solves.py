@@ -22,7 +22,7 @@ from forwardinf_core.influence.curvature.conjugate_gradient import (
 from forwardinf_core.influence.curvature.diagonal import DiagonalCurvature, DiagonalFit
 from forwardinf_core.influence.curvature.ekfac import EigenvalueFit, EkfacCurvature, FactorFit, fit_ekfac
 from forwardinf_core.influence.curvature.exact import DualCurvature, DualFit, FisherCurvature, FisherFit
-from forwardinf_core.influence.curvature.fitting import Fit, RowSubset, fitted, random_rows
+from forwardinf_core.influence.curvature.fitting import WEIGHT, Fit, fitted, gradient_sizes, sampled_rows
 from forwardinf_core.influence.curvature.gradients import Layout
 from forwardinf_core.influence.curvature.subspace import SubspaceCurvature, SubspaceFit, fit_subspace
 from forwardinf_core.influence.graph import GraphNetwork
@@ -254,13 +254,48 @@ def test_the_exact_inverse_refuses_what_is_too_large(monkeypatch: pytest.MonkeyP
         FisherFit(network)
 
 
-def test_random_rows_are_the_same_for_the_same_seed_and_read_in_order() -> None:
+def test_sampled_rows_are_the_same_for_the_same_seed_and_read_in_order() -> None:
     rows = TensorRows({"x": torch.arange(50), "label": torch.arange(50) * 2})
-    first, second = random_rows(rows, 20, seed=1), random_rows(rows, 20, seed=1)
-    assert isinstance(first, RowSubset)
-    batch = first.batch(0, 20)
-    assert torch.equal(batch["x"], second.batch(0, 20)["x"])
+    sizes = torch.rand(50, generator=torch.Generator().manual_seed(0)) + 0.01
+    first, second = sampled_rows(rows, sizes, 20, seed=1), sampled_rows(rows, sizes, 20, seed=1)
+    assert 19 <= len(first) <= 21
+    batch = first.batch(0, len(first))
+    assert torch.equal(batch["x"], second.batch(0, len(second))["x"])
     assert torch.equal(batch["x"], batch["x"].unique())
     assert torch.equal(batch["label"], batch["x"] * 2)
     assert torch.equal(first.batch(3, 7)["x"], batch["x"][3:7])
-    assert random_rows(rows, 50, seed=1) is rows
+    assert sampled_rows(rows, sizes, 50, seed=1) is rows
+
+
+def test_weighted_sums_over_sampled_rows_are_unbiased() -> None:
+    rows = TensorRows({"x": torch.arange(50.0)})
+    sizes = torch.rand(50, generator=torch.Generator().manual_seed(0)).square() + 0.01
+    totals = []
+    for seed in range(400):
+        sample = sampled_rows(rows, sizes, 10, seed)
+        batch = sample.batch(0, len(sample))
+        totals.append(float((batch["x"] * batch[WEIGHT]).sum()))
+    error = torch.tensor(totals).std() / 400**0.5
+    assert abs(sum(totals) / 400 - float(rows.tensors["x"].sum())) < 4 * error
+
+
+def test_row_weights_count_rows_several_times() -> None:
+    network, rows, _, queries = case("convolutions")
+    weights = torch.arange(1, 13)
+    repeated = TensorRows({name: value.repeat_interleave(weights, 0) for name, value in rows.tensors.items()})
+    weighted = TensorRows(rows.tensors | {WEIGHT: weights.double()})
+    bases = fitted(FactorFit(network), repeated, 100)
+    again = fitted(EigenvalueFit(network, bases), weighted, 5)
+    assert_close(solved(again, queries), solved(fitted(EigenvalueFit(network, bases), repeated, 100), queries))
+
+
+def test_gradient_sizes_are_norms_of_the_output_gradients_and_never_vanish() -> None:
+    network, rows, _, _ = case("convolutions")
+    outputs = network.outputs({}, rows.tensors)
+    expected = network.objective.output_gradients(outputs, rows.tensors).norm(dim=1)
+    assert_close(gradient_sizes(network, rows, 5), expected)
+    fitted_rows = TensorRows(rows.tensors | {"label": outputs.argmax(1)})
+    sure = {name: value * (100.0 if name.startswith("head") else 1.0) for name, value in network.parameters.items()}
+    confident = conv_case()[0]
+    confident.parameters = sure
+    assert gradient_sizes(confident, fitted_rows, 5).min() > 0

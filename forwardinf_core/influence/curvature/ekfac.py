@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from forwardinf_core.influence.curvature.fitting import fitted, random_rows
+from forwardinf_core.influence.curvature.fitting import fitted, gradient_sizes, sampled_rows
 from forwardinf_core.influence.curvature.layers import (
     Layer,
     Side,
@@ -128,7 +128,7 @@ class FactorFit:
         self.factored = [layer for layer in self.layers if bases_of(layer, longest_axis)]
 
     def start(self) -> Parameters:
-        state = {ROWS: torch.zeros((), dtype=torch.int64)}
+        state = {ROWS: torch.zeros((), dtype=torch.float64)}
         for layer in self.factored:
             weight = self.network.parameters[layer.weight]
             for axis in bases_of(layer, self.longest_axis):
@@ -140,7 +140,7 @@ class FactorFit:
         if not state[ROWS]:
             check_rows_are_separate(self.network, batch, nodes)
         recording = record(self.network, batch, nodes_of(self.factored))
-        sums = {ROWS: state[ROWS] + recording.n_rows}
+        sums = {ROWS: state[ROWS] + recording.weight}
         for layer in self.factored:
             for axis, product in covariances(layer, recording, self.longest_axis).items():
                 key = _key(_AXES[axis], layer.weight, layer.bias)
@@ -166,7 +166,7 @@ class EigenvalueFit:
         self.layers = layers_of(network)
 
     def start(self) -> Parameters:
-        state = {ROWS: torch.zeros((), dtype=torch.int64)}
+        state = {ROWS: torch.zeros((), dtype=torch.float64)}
         for layer in self.layers:
             state[_name(layer)] = self.network.parameters[layer.weight].new_zeros(layer.shape)
         return state
@@ -176,7 +176,7 @@ class EigenvalueFit:
         if not state[ROWS]:
             check_rows_are_separate(self.network, batch, nodes)
         recording = record(self.network, batch, nodes)
-        sums = {ROWS: state[ROWS] + recording.n_rows}
+        sums = {ROWS: state[ROWS] + recording.weight}
         for layer, basis in zip(self.layers, self.bases, strict=True):
             parameter = self.network.parameters[layer.weight]
             sums[_name(layer)] = state[_name(layer)] + squared_row_gradients(layer, parameter, recording, basis.sides)
@@ -195,7 +195,9 @@ def fit_ekfac(
     seed: int = 0,
 ) -> EkfacCurvature:
     """Fit in one go. ``sample_rows``: both reads see this many rows, drawn once; None means all of them."""
-    sample = rows if sample_rows is None else random_rows(rows, sample_rows, seed)
+    sample = rows
+    if sample_rows is not None and sample_rows < len(rows):
+        sample = sampled_rows(rows, gradient_sizes(network, rows, batch_size), sample_rows, seed)
     bases = fitted(FactorFit(network), sample, batch_size)
     return fitted(EigenvalueFit(network, bases), sample, batch_size)
 

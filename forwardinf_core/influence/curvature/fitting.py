@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import Protocol, TypeVar
 
 import torch
+from torch import Tensor
 
-from forwardinf_core.influence.network import Parameters, Rows, slices
+from forwardinf_core.influence.network import Network, Parameters, Rows, slices
 from forwardinf_core.influence.objective import Batch
 
 Fitted = TypeVar("Fitted", covariant=True)
+
+WEIGHT = "row_weight"  # entry of a batch of sampled rows: how many rows of the whole each stands for, (n,)
+BISECTIONS = 60
+LEAST_SIZE = 0.01
 
 
 class Fit(Protocol[Fitted]):
@@ -34,12 +39,14 @@ def fitted(fit: Fit[Fitted], rows: Rows, batch_size: int) -> Fitted:
     return fit.finish(state)
 
 
-class RowSubset:
-    """Some of the rows, in ascending order. Neighbouring positions are read together."""
+class SampledRows:
+    """Some of the rows, in ascending order, each with a weight under ``WEIGHT``. Neighbours are read together."""
 
-    def __init__(self, rows: Rows, positions: torch.Tensor) -> None:
+    def __init__(self, rows: Rows, positions: Tensor, weights: Tensor) -> None:
+        order = positions.argsort()
         self.rows = rows
-        self.positions: list[int] = sorted(positions.tolist())
+        self.positions: list[int] = positions[order].tolist()
+        self.weights = weights[order]
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -52,12 +59,39 @@ class RowSubset:
             else:
                 runs.append([position, position + 1])
         parts = [self.rows.batch(first, last) for first, last in runs]
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return values | {WEIGHT: self.weights[start:stop]}
 
 
-def random_rows(rows: Rows, count: int, seed: int) -> Rows:
-    """Return ``count`` rows drawn without replacement, or the rows themselves where there are no more than that."""
+def sampled_rows(rows: Rows, sizes: Tensor, count: int, seed: int) -> Rows:
+    """Return about ``count`` rows, drawn with probabilities as near to proportional to ``sizes`` (n,) as 1 allows.
+
+    A row's weight is 1 / its probability, so weighted sums over the sample are unbiased. ``sizes`` are positive.
+    """
     if count >= len(rows):
         return rows
-    generator = torch.Generator().manual_seed(seed)
-    return RowSubset(rows, torch.randperm(len(rows), generator=generator)[:count])
+    low, high = 0.0, float(count / sizes.min())
+    for _ in range(BISECTIONS):  # Σ min(1, c · size) = count
+        middle = (low + high) / 2
+        low, high = (middle, high) if (middle * sizes).clamp_max(1).sum() < count else (low, middle)
+    probabilities = (high * sizes).clamp_max(1).double()
+    # systematic sampling: one row at each of evenly spaced marks on the running sum, so the number is count ± 1
+    offset = torch.rand((), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    marks = (probabilities.cumsum(0) + offset).floor()
+    chosen = (marks - torch.cat([offset.floor().unsqueeze(0), marks[:-1]])).nonzero().squeeze(1)
+    return SampledRows(rows, chosen, (1 / probabilities[chosen]).float())
+
+
+def gradient_sizes(network: Network, rows: Rows, batch_size: int) -> Tensor:
+    """Return the norm of every row's loss gradient at the outputs, (n,): which rows the Fisher is made of, nearly.
+
+    At least a hundredth of the mean, so that no row is beyond reach. Cost: one forward pass.
+    """
+    found = []
+    for start, stop in slices(len(rows), batch_size):
+        batch = rows.batch(start, stop)
+        with torch.no_grad():
+            outputs = network.outputs({}, batch)
+        found.append(network.objective.output_gradients(outputs, batch).flatten(1).norm(dim=1))
+    sizes = torch.cat(found)
+    return sizes.clamp_min(float(sizes.mean()) * LEAST_SIZE)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx
 
 from forwardinf_core.errors import ModelError
+from forwardinf_core.influence.curvature.fitting import WEIGHT
 from forwardinf_core.influence.graph import GraphNetwork, placeholders
 from forwardinf_core.influence.objective import Batch
 
@@ -61,9 +62,10 @@ class Record:
 
 @dataclass(frozen=True)
 class Recording:
-    """The records of one batch, by node name."""
+    """The records of one batch, by node name. ``weight`` is the number of rows they stand for."""
 
     n_rows: int
+    weight: Tensor
     nodes: dict[str, Record]
 
 
@@ -94,8 +96,11 @@ def uses_of(network: GraphNetwork) -> dict[str, list[Use]]:
 
 
 def record(network: GraphNetwork, batch: Batch, nodes: set[str]) -> Recording:
-    """Return the records of the named nodes. Cost: one forward and one backward pass."""
-    return _record(network, batch, nodes, weights=None)
+    """Return the records of the named nodes. Cost: one forward and one backward pass.
+
+    Where rows are weighted, gradients carry the root of the weight, so that their squares carry the weight.
+    """
+    return _record(network, batch, nodes, batch.get(WEIGHT, torch.ones(_length(batch))))
 
 
 def check_rows_are_separate(network: GraphNetwork, batch: Batch, nodes: set[str]) -> None:
@@ -103,7 +108,7 @@ def check_rows_are_separate(network: GraphNetwork, batch: Batch, nodes: set[str]
     pair = {name: value[:2] for name, value in batch.items()}
     if _length(pair) < 2:
         return
-    for name, found in _record(network, pair, nodes, weights=torch.tensor([1.0, 0.0])).nodes.items():
+    for name, found in _record(network, pair, nodes, torch.tensor([1.0, 0.0])).nodes.items():
         if found.gradient.shape[0] % 2 or found.gradient.reshape(2, -1)[1].any():
             raise ModelError(
                 f"The rows of a batch influence each other at {name}.",
@@ -111,16 +116,16 @@ def check_rows_are_separate(network: GraphNetwork, batch: Batch, nodes: set[str]
             )
 
 
-def _record(network: GraphNetwork, batch: Batch, nodes: set[str], weights: Tensor | None) -> Recording:
+def _record(network: GraphNetwork, batch: Batch, nodes: set[str], weights: Tensor) -> Recording:
     recorder = _Recorder(network, nodes, _length(batch))
     with torch.enable_grad():
         outputs = recorder.run(*recorder.placeholders(batch))
         losses = network.objective.losses(outputs, batch)
-        total = losses.sum() if weights is None else (losses * weights.to(losses)).sum()
+        total = (losses * weights.sqrt().to(losses)).sum()
         names = list(recorder.outputs)
         gradients = torch.autograd.grad(total, [recorder.outputs[name] for name in names], materialize_grads=True)
     records = {name: Record(recorder.arguments[name], grad) for name, grad in zip(names, gradients, strict=True)}
-    return Recording(_length(batch), records)
+    return Recording(_length(batch), weights.sum(dtype=torch.float64), records)
 
 
 class _Recorder(fx.Interpreter):
