@@ -35,10 +35,9 @@ def load_timm(source: ModelSource, root: Path) -> ModelParts:
         raise ModelError(
             f"The names of the classes of {source.path} are not known.", hint="List them as model.classes."
         )
+    arguments = {key: value for key, value in config.get("model_args", {}).items() if key != "num_classes"}
     try:
-        module = timm.create_model(
-            config["architecture"], pretrained=False, num_classes=len(names), **config.get("model_args", {})
-        )
+        module = timm.create_model(config["architecture"], pretrained=False, num_classes=len(names), **arguments)
     except (RuntimeError, TypeError, ValueError, KeyError) as error:
         raise ModelError(f"timm cannot build {source.path}.", hint=f"It says: {str(error).splitlines()[0]}") from error
     load_into(module, load_weights(weights), weights.name)
@@ -83,6 +82,12 @@ def _own_preprocessing(config: dict[str, Any], path: str) -> PixelPreprocessing:
     if not all(isinstance(own.get(name), list) for name in ("mean", "std", "input_size")):
         raise ModelError(
             f"How images reach {path} is not known.", hint="Give model.mean, model.std and model.size in project.yaml."
+        )
+    crop, interpolation = own.get("crop_pct", 1.0), own.get("interpolation", "bilinear")
+    if crop != 1.0 or interpolation != "bilinear":  # ours would give other pixels than the model was trained on
+        raise ModelError(
+            f"{path} takes images cropped to {crop:g} and resized {interpolation}, which is not reproduced here.",
+            hint="Give model.mean, model.std and model.size to have the centred square resized bilinearly instead.",
         )
     return PixelPreprocessing(
         size=int(own["input_size"][-1]), channels=len(own["mean"]), mean=tuple(own["mean"]), std=tuple(own["std"])

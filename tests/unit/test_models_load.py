@@ -464,10 +464,14 @@ def test_a_timm_folder_loads_by_its_own_description(tmp_path: Path, monkeypatch:
     config = {
         "architecture": "tiny",
         "label_names": list(CLASSES),
-        "pretrained_cfg": {"mean": [0.5], "std": [0.5], "input_size": [1, 8, 8]},
+        "model_args": {"num_classes": 3},
+        "pretrained_cfg": {"mean": [0.5], "std": [0.5], "input_size": [1, 8, 8], "crop_pct": 0.9},
     }
     (tmp_path / "model" / "config.json").write_text(json.dumps(config))
     assert "no weights file" in sentence(source("timm", "model"), tmp_path)
     save_file(Tiny().state_dict(), tmp_path / "model" / "model.safetensors")
+    assert "cropped to 0.9" in sentence(source("timm", "model"), tmp_path)
+    config["pretrained_cfg"] = {"mean": [0.5], "std": [0.5], "input_size": [1, 8, 8]}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
     assert load_model(source("timm", "model"), root=tmp_path).classes == CLASSES
     assert "names of the classes" in sentence(source("timm", "resnet18", weights="model/model.safetensors"), tmp_path)
