@@ -6,12 +6,14 @@ known without the machinery (``bare_digest``). Give it a FORWARDINF_HOME of its 
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import psutil
@@ -24,7 +26,7 @@ from forwardinf_core.jobs.context import JobContext
 from forwardinf_core.jobs.execution import available_threads
 from forwardinf_core.jobs.queue import JobStatus
 from forwardinf_core.jobs.registry import job
-from forwardinf_core.jobs.worker import ensure_worker
+from forwardinf_core.jobs.worker import NICENESS, ensure_worker
 from forwardinf_core.store.binding import Option
 from forwardinf_core.store.chunks import digest_of
 
@@ -137,15 +139,16 @@ def measure_kills(project: Path, options: MeasureOptions, *, kills: int, seed: i
 def measure_overhead(project: Path, options: MeasureOptions) -> Overhead:
     """Compare the bare function with a job of the worker, from its start in the worker to its end.
 
-    Both use all threads that a job may use. Other programs on the machine disturb this: run it alone, or repeat it.
+    Both use all threads that a job may use, at the priority of a job, and neither counts the start of Python. Other
+    programs on the machine disturb this: run it alone, or repeat it.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(available_threads())
-    begun = time.monotonic()
-    bare = bare_digest(options)
-    bare_s = time.monotonic() - begun
-    torch.set_num_threads(threads)
     ensure_worker(MODULES)
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_bare_alone, args=(options, theirs))
+    process.start()
+    theirs.close()
+    bare, bare_s = ours.recv()
+    process.join()
     state = wait_until(run.submit("measure", project, options), lambda state: not state.is_active)
     if state.result is None or state.result["sha256"] != bare:
         raise JobError(f"The measured job ended otherwise than the bare function: {state.state} {state.error}.")
@@ -153,6 +156,16 @@ def measure_overhead(project: Path, options: MeasureOptions) -> Overhead:
     assert state.finished is not None
     worker_s = state.finished - state.started
     return Overhead(bare_s, worker_s, worker_s / bare_s - 1)
+
+
+def _bare_alone(options: MeasureOptions, answer: Connection) -> None:
+    """Send digest and seconds of the bare function, run as a worker's child runs."""
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
+    torch.set_num_threads(available_threads())
+    times: list[float] = []
+    digest = bare_digest(options, times.append)
+    answer.send((digest, times[-1] - times[0]))
 
 
 def measure_cancel(project: Path, *, times: int, seed: int = 0) -> Latency:

@@ -59,6 +59,7 @@ class Task:
     written_s: float = field(default_factory=time.monotonic)
     done: float = 0.0
     is_moving: bool = False
+    watch: queue.Watch = field(default_factory=queue.Watch)
 
     def run(self) -> None:
         """Have the job done and settle its row."""
@@ -148,9 +149,12 @@ class Task:
             return "project"
         if not lock_file().exists():
             return "gone"
+        if not self.watch.has_news():
+            return None
         try:
             wanted = queue.cancel_wanted(self.job.id)
         except StoreError as error:
+            self.watch.forget()
             LOGGER.warning("%s", error)
             return None
         return "gone" if wanted is None else "cancel" if wanted else None

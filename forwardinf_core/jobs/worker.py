@@ -114,16 +114,18 @@ class Worker:
                 return True
 
     def _serve(self) -> None:
-        idle_since = time.monotonic()
+        idle_since, watch = time.monotonic(), queue.Watch()
         while not self._stopping.is_set() and lock_file().exists():
             try:
-                job = queue.claim(os.getpid(), queue.boot_id())
+                job = queue.claim(os.getpid(), queue.boot_id()) if watch.has_news() else None
             except StoreError as error:
                 LOGGER.warning("%s", error)
+                watch.forget()
                 self._stopping.wait(RETRY_S)
                 continue
             if job is not None:
                 Task(job, self.modules, self._stopping).run()
+                watch.forget()
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since > self.idle_exit_s:
                 return

@@ -62,7 +62,12 @@ def project_database(audit_dir: Path) -> Database:
 
 def queue_database() -> Database:
     """Open the queue of this machine."""
-    return open_database(user_folder() / "jobs.db", "queue")
+    return open_database(queue_file(), "queue")
+
+
+def queue_file() -> Path:
+    """Return where the queue of this machine is."""
+    return user_folder() / "jobs.db"
 
 
 def open_database(target: Path | str, history: History) -> Database:
