@@ -175,9 +175,9 @@ def is_row_count(node: fx.Node, symbols: set[object]) -> bool:
 def is_per_row(node: fx.Node, symbols: set[object]) -> bool:
     """Say whether a node's value is a tensor whose first axis has the size of the batch."""
     value = node.meta.get("val")
-    if not isinstance(value, Tensor) or value.ndim == 0 or not isinstance(value.shape[0], torch.SymInt):
+    if not isinstance(value, Tensor) or value.ndim == 0 or not _is_free(value.shape[0]):
         return False
-    return value.shape[0].node.expr in symbols and all(isinstance(size, int) for size in value.shape[1:])
+    return value.shape[0].node.expr in symbols and not any(_is_free(size) for size in value.shape[1:])
 
 
 def run(graph_module: fx.GraphModule, values: Mapping[str, Tensor]) -> object:
@@ -237,8 +237,12 @@ def _exported(caller: _Caller, values: tuple[Tensor, ...]) -> ExportedProgram:
     return program
 
 
+def _is_free(size: int | torch.SymInt) -> bool:
+    return isinstance(size, torch.SymInt) and not size.node.expr.is_number  # a size fixed on the way stays a SymInt
+
+
 def _require_free_rows(node: fx.Node, name: str) -> None:
-    if not isinstance(node.meta["val"].shape[0], torch.SymInt):
+    if not _is_free(node.meta["val"].shape[0]):
         raise ModelError(
             f"The model takes batches of one size only: tracing it fixed the rows of {name!r}.",
             hint="Write its forward pass for any number of rows (x.shape[0] instead of a number).",

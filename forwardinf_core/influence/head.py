@@ -249,9 +249,9 @@ class HeadFisherFit:
         for first in range(0, self.size, width):
             matrix[first + width :, first : first + width] = matrix[first : first + width, first + width :].T
         if self.l2:
-            penalised = torch.ones(self.size // width, width, dtype=torch.bool)
-            penalised[:, -1] = self.network.names.bias is None
-            matrix.diagonal().add_(self.l2 * penalised.flatten())
+            penalised = matrix.new_ones(self.size // width, width)
+            penalised[:, -1] = float(self.network.names.bias is None)
+            matrix.diagonal().add_(penalised.flatten(), alpha=self.l2)
         return HeadFisher(self.kind, self.network.names, matrix, float(state[_NORM]) / n_rows)
 
 

@@ -23,10 +23,10 @@ def attention(
 ) -> Tensor:
     """Attend as aten.scaled_dot_product_attention does, whose fused kernels know no forward-mode derivative.
 
-    They are used where nothing can be differentiated, in inference mode.
+    They are used where nothing is differentiated, so that the same rows give the same bits in every forward pass.
     """
     options = {"scale": scale, "enable_gqa": enable_gqa}
-    if torch.is_inference_mode_enabled():
+    if not torch.is_grad_enabled() and not torch._C._are_functorch_transforms_active():
         fused: Tensor = aten.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, **options)
         return fused
     plain: tuple[Tensor, Tensor] = aten._scaled_dot_product_attention_math(
