@@ -110,7 +110,7 @@ def next_step(found: Overview) -> None:
                 f"‘{plain(found.classes[pair.label])}’ read as ‘{plain(found.classes[pair.prediction])}’."
             )
             clicked = st.button(
-                "See which training rows did it",
+                "See which rows did it",
                 key=state.NEXT_STEP,
                 type="primary",
                 icon=":material/arrow_forward:",
