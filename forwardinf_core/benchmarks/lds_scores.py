@@ -26,7 +26,7 @@ from forwardinf_core.influence.curvature.exact import DualCurvature, DualFit
 from forwardinf_core.influence.curvature.fitting import fitted
 from forwardinf_core.influence.curvature.subspace import SubspaceFit
 from forwardinf_core.influence.graph import GraphNetwork, whole_graph
-from forwardinf_core.influence.network import FullNetwork, TensorRows
+from forwardinf_core.influence.network import FullNetwork, Parameters, TensorRows
 from forwardinf_core.influence.objective import Batch, Classification
 from forwardinf_core.influence.released import released_update
 from forwardinf_core.influence.scoring import score_rows
@@ -35,9 +35,15 @@ from forwardinf_core.influence.step import Adam, query_gradient, take_steps
 from forwardinf_core.influence.update import StepOptions
 from forwardinf_core.models.baseline import Baseline
 
-Scope = Literal["head", "tail", "full"]
+Scope = Literal["head", "tail", "tail2", "full"]
 Kind = Literal["gradient", "adam", "released", "diagonal", "ekfac", "subspace", "conjugate-gradient", "exact"]
 
+MOVED: dict[Scope, tuple[str, ...]] = {
+    "head": (Baseline.HEAD,),
+    "tail": Baseline.TAIL,
+    "tail2": ("block2", *Baseline.TAIL),  # would a longer tail be worth its cost?
+}
+ITERATIONS = (3, 5, 10, 20)  # of conjugate gradients
 BATCH = 100
 
 
@@ -79,6 +85,7 @@ class Scene:
     model: Baseline
     scope: Scope
     _fitted: dict[str, Curvature] = field(default_factory=dict)
+    _solved: dict[tuple[bool, float], dict[int, Tensor]] = field(default_factory=dict)
 
     @cached_property
     def images(self) -> Batch:
@@ -97,8 +104,7 @@ class Scene:
         example = {name: value[:2] for name, value in self.images.items()}
         if self.scope == "full":
             return whole_graph(self.model, Classification(), example), TensorRows(self.images), self.image_queries
-        names = Baseline.TAIL if self.scope == "tail" else (Baseline.HEAD,)
-        parts = split(self.model, Classification(), example, names)
+        parts = split(self.model, Classification(), example, MOVED[self.scope])
         n_rows = len(self.images["label"])
         batches = [TensorRows(self.images).batch(start, start + BATCH) for start in range(0, n_rows, BATCH)]
         kept = [parts.trunk(batch) for batch in batches]
@@ -132,8 +138,6 @@ class Scene:
             return self.exact
         if method.kind == "ekfac":
             return self.ekfac
-        if method.kind == "conjugate-gradient":
-            return StoredConjugateGradient(self, method)
         name = f"{method.kind}-{method.size}"
         if name not in self._fitted:
             if method.kind == "subspace":
@@ -175,21 +179,34 @@ class Scene:
         gradients = [query_gradient(self.network, query)[1] for query in self.queries]
         if method.kind == "adam":
             gradients = [Adam().direction(gradient) for gradient in gradients]
+        elif method.kind == "conjugate-gradient":
+            return self._by_iteration(gradients, method)[method.size]
         elif method.kind != "gradient":
             gradients = self.curvature(method).solve(gradients, damping=method.damping)
         return self.exact.layout.flatten(gradients) @ self.exact.gradients.T
+
+    def _by_iteration(self, gradients: list[Parameters], method: Method) -> dict[int, Tensor]:
+        """Return the scores after each of ITERATIONS, all from one run."""
+        key = (method.preconditioned, method.damping)
+        if key not in self._solved:
+            solver = StoredConjugateGradient(self, preconditioned=method.preconditioned)
+            solutions = enumerate(solver.iterate(gradients, damping=method.damping), start=1)
+            layout, stored = self.exact.layout, self.exact.gradients
+            kept = {count: layout.flatten(found) @ stored.T for count, found in solutions if count in ITERATIONS}
+            self._solved[key] = kept
+        return self._solved[key]
 
 
 class StoredConjugateGradient(ConjugateGradient):
     """Conjugate gradients whose Fisher products come from stored row gradients: the same numbers, sooner here."""
 
-    def __init__(self, scene: Scene, method: Method) -> None:
+    def __init__(self, scene: Scene, *, preconditioned: bool) -> None:
         super().__init__(
             scene.network,
             scene.rows,
             mean_squared_norm=scene.exact.mean_squared_norm,
-            iterations=method.size,
-            preconditioner=scene.ekfac if method.preconditioned else None,
+            iterations=max(ITERATIONS),
+            preconditioner=scene.ekfac if preconditioned else None,
         )
         self.stored = scene.exact.gradients  # (n, p)
 
