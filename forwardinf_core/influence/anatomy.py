@@ -58,7 +58,9 @@ def find_tail(network: GraphNetwork) -> tuple[str, ...] | None:
     starts = {network.parameter_placeholders[name] for name in inside}
     after = downstream(graph, [node for node in placeholders(network.graph_module) if node.name in starts])
     names = {placeholder: name for name, placeholder in network.parameter_placeholders.items()}
-    used = {names[node.name] for late in after for node in late.all_input_nodes if node.name in names} - set(inside)
+    reached = {node for late in after for node in late.all_input_nodes if node.name in names}
+    # a parameter that is used before the block too (a tied embedding) would draw the whole network into the tail
+    used = {names[node.name] for node in reached if after.issuperset(node.users)} - set(inside)
     modules = [name.rpartition(".")[0] or name for name in sorted(used, key=order.__getitem__)]
     return (last, *dict.fromkeys(modules))
 

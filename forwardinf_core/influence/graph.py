@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import UserDict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, fx, nn
@@ -237,7 +238,7 @@ def _exported(caller: _Caller, values: tuple[Tensor, ...]) -> ExportedProgram:
     return program
 
 
-def _is_free(size: int | torch.SymInt) -> bool:
+def _is_free(size: int | torch.SymInt) -> TypeGuard[torch.SymInt]:
     return isinstance(size, torch.SymInt) and not size.node.expr.is_number  # a size fixed on the way stays a SymInt
 
 

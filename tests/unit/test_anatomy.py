@@ -123,6 +123,32 @@ def test_layers_around_blocks_in_one_sequence_are_not_taken_for_blocks() -> None
     assert found(module) == ("classifier", ("features.3", "features.4", "classifier"))
 
 
+class Tied(nn.Module):
+    """A language model in small: its last layer shares its weight with the embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(9, 4)
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 4)) for _ in range(2))
+        self.norm = nn.LayerNorm(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.embedding(x)
+        for block in self.blocks:
+            hidden = hidden + block(hidden)
+        return F.linear(self.norm(hidden.mean(1)), self.embedding.weight)
+
+
+def test_a_weight_shared_with_the_embedding_is_neither_head_nor_tail() -> None:
+    batch = {"x": torch.arange(12).view(3, 4) % 9, "label": torch.zeros(3, dtype=torch.int64)}
+    network = whole_graph(Tied().eval(), Classification(), batch)
+    assert find_head(network) is None
+    assert find_tail(network) == ("blocks.1", "norm")
+    tail = cut(network, ["blocks.1", "norm"]).tail
+    assert [value.shape for value in tail.constants.values()] == [(9, 4)]
+    assert "x" not in tail.inputs
+
+
 def test_the_found_head_takes_features_of_one_vector_a_row() -> None:
     module = transformers_model("ViT", **ATTENTION, image_size=16, patch_size=8).eval()
     batch = {"pixel_values": torch.randn(2, 3, 16, 16), "label": torch.zeros(2, dtype=torch.int64)}
