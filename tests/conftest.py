@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from forwardinf_core.audits.attribution import Audit
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = Path(os.environ.get("FORWARDINF_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -32,3 +37,13 @@ def real_data() -> Path:
 def fixed_seed() -> None:
     """Give every test the same random start."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def digits_audit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Audit]:
+    """Return the digits demo, built once for all tests in a home of its own, with the head ready."""
+    from forwardinf_core.audits.opening import open_audit
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FORWARDINF_HOME", str(tmp_path_factory.mktemp("home")))
+        yield open_audit("demo:digits")

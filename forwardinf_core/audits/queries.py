@@ -16,7 +16,7 @@ from forwardinf_core.datasets.rows import UNLABELLED, ImageRows
 from forwardinf_core.errors import DataError
 from forwardinf_core.influence.objective import Batch
 from forwardinf_core.models.audit_model import AuditModel
-from forwardinf_core.store.files import write_bytes
+from forwardinf_core.store.files import make_folder, write_bytes
 
 TEST, UPLOAD = "test:", "upload:"
 UPLOAD_KEY = re.compile(r"[0-9a-f]{32}")
@@ -69,6 +69,7 @@ class Queries:
         buffer = io.BytesIO()
         image.save(buffer, "PNG")
         key = hashlib.sha256(buffer.getvalue()).hexdigest()[:32]
+        make_folder(self.uploads)
         write_bytes(self.uploads / f"{key}.png", buffer.getvalue())
         return f"{UPLOAD}{key}"
 

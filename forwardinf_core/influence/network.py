@@ -61,12 +61,18 @@ class FullNetwork:
         """``names``: parameters that may move; None means every floating-point parameter."""
         self.module = module
         self.objective = objective
-        chosen = {name: value.detach() for name, value in module.named_parameters() if value.is_floating_point()}
+        # Copies laid out in memory as a sum is: the order of rounding in a convolution depends on the layout, and an
+        # unchanged model must score exactly 0.
+        chosen = {
+            name: torch.add(value.detach(), torch.zeros_like(value))
+            for name, value in module.named_parameters()
+            if value.is_floating_point()
+        }
         self.parameters: Parameters = chosen if names is None else {name: chosen[name] for name in names}
 
     def outputs(self, parameters: Parameters, batch: Batch) -> Tensor:
         def call(*args: object, **kwargs: object) -> object:
-            return functional_call(self.module, parameters, args, kwargs)
+            return functional_call(self.module, self.parameters | parameters, args, kwargs)
 
         return self.objective.outputs(call, batch)
 

@@ -5,10 +5,11 @@ The project is the folder of the project. The function is the same either way, a
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-from forwardinf_core.errors import JobError
+from forwardinf_core.errors import CancelledError, JobError
 from forwardinf_core.jobs import queue
 from forwardinf_core.jobs.context import Progress, project_gone
 from forwardinf_core.jobs.execution import available_threads, execute, remove_work
@@ -20,6 +21,8 @@ from forwardinf_core.store.files import make_folder
 from forwardinf_core.store.places import audit_dir
 
 FOREGROUND_LOCK_S = 5.0  # the child of a worker that was just killed ends within moments
+LOOK_S = 0.15  # between two looks at a job someone waits for
+LOST_AFTER_S = 10.0  # without a sign of the worker
 Report = Callable[[float, float, str], None]
 
 
@@ -78,6 +81,24 @@ def submit(kind: str, project: Path, options: object) -> int:
     job_id = queue.add(find_kind(kind).binding(project, options), project)
     ensure_worker()
     return job_id
+
+
+def run_in_worker(kind: str, project: Path, options: object, report: Report = _silent) -> dict[str, Option]:
+    """Hand the work to the worker, wait for it and return its summary; the work goes on where the caller dies.
+
+    Raises AuditError with the sentence that stopped it, CancelledError where someone cancelled it.
+    """
+    job_id = submit(kind, project, options)
+    while (found := status(job_id)).is_active:
+        report(found.done, found.total, found.note or "Waiting for the worker")
+        if found.heartbeat_age_s is None or found.heartbeat_age_s > LOST_AFTER_S:
+            resume_pending()
+        time.sleep(LOOK_S)
+    if found.state == "cancelled":
+        raise CancelledError("The job was cancelled.", hint="Retry it; its finished chunks are kept.")
+    if found.result is None:
+        raise JobError(found.error or f"The job ended as {found.state}.", hint=found.hint)
+    return found.result
 
 
 def status(job_id: int) -> JobStatus:

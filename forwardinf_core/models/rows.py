@@ -45,7 +45,8 @@ class ModelRows:
         return len(self.rows)
 
     def batch(self, start: int, stop: int) -> Batch:
-        return {"x": self.model.preprocessing.normalise(self.pixels(start, stop)), "label": self._labels[start:stop]}
+        x = self.model.preprocessing.normalise(self.pixels(start, stop))
+        return {"x": x.contiguous(memory_format=torch.channels_last), "label": self._labels[start:stop]}
 
     def pixels(self, start: int, stop: int) -> Tensor:
         """Return rows start … stop − 1 as bytes, (n, c, h, w) uint8: from the cache, or decoded now."""

@@ -1,0 +1,88 @@
+"""``bench memory``: peak memory of scoring, on projects that differ only in their number of rows.
+
+The images are noise and the network is untrained: memory depends on neither. Each measurement is a process of its own,
+whose peak the operating system tells.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+from PIL import Image
+
+from forwardinf_core.models.baseline import Baseline, BaselineConfig
+from forwardinf_core.models.baseline_folder import save_baseline
+from forwardinf_core.models.preprocessing import PixelPreprocessing
+
+BUDGET_MIB = 1_536  # of the whole process, PyTorch and the libraries included
+SIZE, N_CLASSES, N_TEST = 32, 10, 4
+DISTINCT = 500  # pictures; further rows repeat them
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Peak resident memory of one process that scored ``n_rows`` rows by ``method``, in MiB."""
+
+    n_rows: int
+    method: str
+    mib: float
+
+
+def peak_of(n_rows: int, method: str) -> Peak:
+    """Return the peak memory of opening a project of so many rows and answering one query."""
+    with tempfile.TemporaryDirectory() as name:
+        make_project(Path(name), n_rows)
+        command = [sys.executable, "-m", "forwardinf_core.benchmarks.memory", name, method]
+        found = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  # our own module
+        return Peak(n_rows, method, float(json.loads(found.stdout.splitlines()[-1])["mib"]))
+
+
+def make_project(folder: Path, n_rows: int) -> None:
+    """Write a project with CIFAR-sized pictures of noise and an untrained baseline."""
+    rng = np.random.default_rng(0)
+    pictures = []
+    for _ in range(DISTINCT):
+        buffer = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)).save(buffer, "PNG")
+        pictures.append(buffer.getvalue())
+    for split, count in (("train", n_rows), ("test", N_TEST)):
+        rows = {
+            "id": [f"{split}-{number}" for number in range(count)],
+            "image": [pictures[number % DISTINCT] for number in range(count)],
+            "label": rng.integers(0, N_CLASSES, count),
+        }
+        pd.DataFrame(rows).to_parquet(folder / f"{split}.parquet", row_group_size=2_000)
+    config = {
+        "name": "memory",
+        "task": "image-classification",
+        "model": {"kind": "baseline", "path": "model/"},
+        **{split: {"kind": "parquet", "path": f"{split}.parquet"} for split in ("train", "test")},
+    }
+    (folder / "project.yaml").write_text(yaml.safe_dump(config))
+    (folder / "model").mkdir()
+    preprocessing = PixelPreprocessing(SIZE, 3, (0.5,) * 3, (0.25,) * 3)
+    module = Baseline(BaselineConfig(N_CLASSES, 3, SIZE, 16)).eval()
+    save_baseline(folder / "model", module, tuple(str(code) for code in range(N_CLASSES)), preprocessing)
+
+
+def answer_and_tell(folder: str, method: str) -> None:
+    """Open the project, answer one query and print this process's peak memory."""
+    from forwardinf_core.audits.opening import open_audit
+
+    audit = open_audit(folder)
+    audit.attribute("test:test-0", method=method)
+    print(json.dumps({"mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+
+
+if __name__ == "__main__":
+    answer_and_tell(*sys.argv[1:])

@@ -1,0 +1,73 @@
+"""``bench``: the measurements behind every figure in the documents, for anyone to repeat."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from forwardinf_core.commands.output import AsJson, print_json, print_table
+from forwardinf_core.commands.progress import progress_line
+
+ENGINE_PARTS = ("pass", "head", "first", "cascade")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    group = typer.Typer(help="Measure this machine; ratios within one run.", no_args_is_help=True)
+    group.command("engine")(engine)
+    group.command("memory")(memory)
+    group.command("jobs")(jobs)
+    app.add_typer(group, name="bench")
+
+
+def engine(
+    project: Annotated[str, typer.Argument(help="A folder or demo:NAME with a trained model.")] = "demo:digits",
+    part: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(ENGINE_PARTS)}; all without it.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What the engine costs, in plain forward passes: full pass, head query, first answers, cascade."""
+    from forwardinf_core.audits.opening import open_audit
+    from forwardinf_core.benchmarks.engine import measure
+
+    with progress_line(quiet=as_json) as report:
+        audit = open_audit(project, report=report)
+    figures = measure(audit, parts=part or ENGINE_PARTS)
+    if as_json:
+        print_json([asdict(figure) for figure in figures])
+        return
+    marks = {True: "met", False: "NOT met", None: ""}
+    rows = [(f.name, f"{f.value:.3g} {f.unit}".strip(), f.target, marks[f.met], f.how) for f in figures]
+    print_table(("figure", "measured", "target", "", "how"), rows)
+
+
+def memory(
+    rows: Annotated[list[int] | None, typer.Option(help="Numbers of rows to compare.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Methods to measure.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Peak memory of scoring, for projects of different size."""
+    from forwardinf_core.benchmarks.memory import BUDGET_MIB, peak_of
+
+    found = [peak_of(count, name) for name in method or ["head", "full-sgd"] for count in rows or [10_000, 50_000]]
+    if as_json:
+        print_json({"budget_mib": BUDGET_MIB, "peaks": [asdict(peak) for peak in found]})
+        return
+    print_table(("method", "rows", "peak MiB"), [(p.method, f"{p.n_rows:,}", f"{p.mib:.0f}") for p in found])
+    typer.echo(f"Budget: {BUDGET_MIB} MiB for the whole process.")
+
+
+def jobs(
+    folder: Annotated[Path, typer.Argument(help="An empty folder to work in.")],
+    kills: Annotated[int, typer.Option(min=1, help="Kills at random moments.")] = 20,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of the job whose overhead is measured.")] = 60.0,
+    as_json: AsJson = False,
+) -> None:
+    """What the machinery of long work costs and survives: kills, overhead, cancel, first progress."""
+    from forwardinf_core.jobs.measure import measure_all
+
+    folder.mkdir(parents=True, exist_ok=True)
+    found = measure_all(folder, kills=kills, seconds=seconds)
+    print_json(found) if as_json else print_table(("figure", "measured"), [(k, str(v)) for k, v in found.items()])
