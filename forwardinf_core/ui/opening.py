@@ -69,7 +69,9 @@ def open_project(project_ref: str, report: Report) -> Audit:
     report(0.0, "Loading the libraries")
     from forwardinf_core.audits.opening import open_audit  # heavy: imported here, not before the server answers
 
-    return open_audit(project_ref, report=report)
+    from forwardinf_core.jobs.run import run_in_worker
+
+    return open_audit(project_ref, runner=run_in_worker, report=report)
 
 
 _LOCK = threading.Lock()

@@ -162,6 +162,7 @@ def test_a_fitted_query_still_gets_a_step_of_the_asked_length() -> None:
     query = row(rows, 0)
     scaled = {name: 30 * value for name, value in network.parameters.items() if name.startswith("3.")}
     network.module.load_state_dict(network.module.state_dict() | scaled)
+    network = FullNetwork(network.module, network.objective)
     query["label"] = network.outputs(network.parameters, query).argmax(1)
     assert losses(network, network.parameters, query).item() < 1e-6
     (update,) = take_steps(network, [query], StepOptions("sgd", rise=0.1))
