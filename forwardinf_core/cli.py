@@ -15,7 +15,7 @@ from pathlib import Path
 
 import typer
 
-from forwardinf_core.commands import attribute, jobs, project, runs
+from forwardinf_core.commands import attribute, bench, jobs, project, runs
 from forwardinf_core.errors import AuditError, CancelledError
 
 OURS, THEIRS, INTERRUPTED = 1, 2, 130
@@ -28,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (project, attribute, runs, jobs):
+for group in (project, attribute, runs, jobs, bench):
     group.register(app)
 
 

@@ -35,6 +35,7 @@ from forwardinf_core.store.chunks import ChunkStore
 SEED = 0
 PAIRS = 5
 RATIO_ROWS = 2_000
+QUESTIONS = ("first answer from nothing", "a further query", "20 queries together")
 HEAD_SHAPE = (50_000, 512, 10)  # rows, features, classes
 
 
@@ -120,7 +121,9 @@ def head_query() -> list[Figure]:
     logits = network.outputs({}, {FEATURES: features})
     fit = HeadFisherFit(network)
     state = fit.start()
-    fit_s = timed(lambda: [fit.accumulate(state, {FEATURES: features[a:b], "label": labels[a:b]}) for a, b in slices(n, 2000)])
+    fit_s = timed(
+        lambda: [fit.accumulate(state, {FEATURES: features[a:b], "label": labels[a:b]}) for a, b in slices(n, 2000)]
+    )
     curvature = fit.finish(state)
     query = {FEATURES: features[:1] + 0.1, "label": labels[:1]}
     options = step_options(method_named("head"))
@@ -135,7 +138,14 @@ def head_query() -> list[Figure]:
     how = f"{n:,} × {d} × {c}, step and scores, median of 15 pairs; fitting the exact Fisher took {fit_s:.1f} s"
     return [
         Figure("head query, warm", 1000 * answer_s, "ms", "at most 100 ms", answer_s <= 0.1, how),
-        Figure("head query ÷ one matrix product", ratio, "×", "at most 5", ratio <= 5, f"{how}; product {1000 * product_s:.1f} ms"),
+        Figure(
+            "head query ÷ one matrix product",
+            ratio,
+            "×",
+            "at most 5",
+            ratio <= 5,
+            f"{how}; product {1000 * product_s:.1f} ms",
+        ),
     ]
 
 
@@ -153,23 +163,21 @@ def first_answers(audit: Audit, methods: Sequence[Method], pass_s: float) -> lis
     targets = {"head": (2.5, 0.01, None), "tail": (12.0, 3.0, 10.0)}
     for method in methods:
         with tempfile.TemporaryDirectory() as name:
-            place = fresh_place(audit, Path(name))
-            queries = query_batches(audit, 22)
-            first_s = timed(lambda place=place, method=method: score_group(place, method, queries[:1]))
-            second_s = timed(lambda place=place, method=method: score_group(place, method, queries[1:2]))
-            twenty_s = timed(lambda place=place, method=method: score_group(place, method, queries[2:22]))
+            place, queries = fresh_place(audit, Path(name)), query_batches(audit, 22)
+            seconds = []
+            for group in (queries[:1], queries[1:2], queries[2:]):
+                begun = time.perf_counter()
+                score_group(place, method, group)
+                seconds.append(time.perf_counter() - begun)
         how = f"{len(audit.train):,} rows, one pass {pass_s:.2f} s, method {method.name}"
         most = targets[method.scope] if method.name in targets else (None, None, None)
-        for what, seconds, limit in zip(
-            ("first answer from nothing", "a further query", "20 queries together"),
-            (first_s, second_s, twenty_s),
-            most,
-            strict=True,
-        ):
-            value = seconds / pass_s
+        for what, spent, limit in zip(QUESTIONS, seconds, most, strict=True):
+            value = spent / pass_s
             target = "" if limit is None else f"at most {limit:g}"
             figures.append(
-                Figure(f"{method.name}: {what}", value, "passes", target, None if limit is None else value <= limit, how)
+                Figure(
+                    f"{method.name}: {what}", value, "passes", target, None if limit is None else value <= limit, how
+                )
             )
     return figures
 
@@ -189,8 +197,10 @@ def cascade_overlap(audit: Audit, count: int = 50, top: int = 10) -> list[Figure
                 found = np.argsort(-np.nan_to_num(one.table.score_full, nan=-np.inf))[:top]
                 wanted = np.argsort(-other.table.score)[:top]
                 shared.append(len(set(found.tolist()) & set(wanted.tolist())) / top)
-            place.context.chunks.remove()  # type: ignore[union-attr]  # keys of a pass are those of one group
-            place = Workplace(place.model, place.train, place.audit_dir, fresh_place(audit, Path(name)).context, place.opened)
+            place.context.chunks.remove()  # keys of a pass are those of one group
+            place = Workplace(
+                place.model, place.train, place.audit_dir, fresh_place(audit, Path(name)).context, place.opened
+            )
     value = float(np.mean(shared))
     how = f"top {top} of {count} random test rows, shortlist {cascade.shortlist:.0%}, step {full.step}"
     return [Figure("cascade: overlap with the full pass", value, "", "at least 0.9", value >= 0.9, how)]

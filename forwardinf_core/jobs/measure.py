@@ -239,6 +239,30 @@ def _pass_time(seconds: float) -> None:
     time.sleep(seconds)
 
 
+def measure_all(project: Path, *, kills: int, seconds: float) -> dict[str, float | int]:
+    """Return every figure by name. Kills workers: give it a FORWARDINF_HOME of its own."""
+    options = MeasureOptions(chunks=20)
+    begun = time.monotonic()
+    bare_digest(MeasureOptions(chunks=2))
+    one_chunk_s = (time.monotonic() - begun) / 2
+    survived = measure_kills(project, options, kills=kills)
+    overhead = measure_overhead(project, MeasureOptions(chunks=max(round(seconds / one_chunk_s), 2)))
+    cancel = measure_cancel(project, times=10)
+    progress = measure_first_progress(project, times=10)
+    return {
+        "kills": survived.kills,
+        "jobs killed": survived.jobs,
+        "jobs that ended bit-equal": survived.equal,
+        "bare function, seconds": overhead.bare_s,
+        "the same in the worker, seconds": overhead.worker_s,
+        "overhead, share": overhead.share,
+        "cancel, median seconds": cancel.median_s,
+        "cancel, largest seconds": cancel.largest_s,
+        "click to first progress, median seconds": progress.median_s,
+        "click to first progress, largest seconds": progress.largest_s,
+    }
+
+
 def _latency(every: list[float]) -> Latency:
     ordered = sorted(every)
     return Latency(ordered[len(ordered) // 2], ordered[-1], tuple(every))
