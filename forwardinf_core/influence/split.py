@@ -32,8 +32,6 @@ from forwardinf_core.influence.graph import (
 )
 from forwardinf_core.influence.objective import Batch, Objective
 
-__all__ = ["GraphNetwork", "Split", "Trunk", "cut", "split", "whole_graph"]
-
 CHECK_ROWS = 3  # rows on which trunk and tail must agree with the module, together and one by one
 TOLERANCE = 1e-4  # largest difference allowed there, relative to the largest output (float32 round-off is about 1e-6)
 

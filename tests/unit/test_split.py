@@ -14,10 +14,10 @@ from torch.func import functional_call, grad, jvp, vmap
 from torch.testing import assert_close
 
 from forwardinf_core.errors import ModelError
-from forwardinf_core.influence.graph import GraphNetwork
+from forwardinf_core.influence.graph import GraphNetwork, whole_graph
 from forwardinf_core.influence.network import FullNetwork, losses
 from forwardinf_core.influence.objective import Batch, Classification
-from forwardinf_core.influence.split import Split, cut, split, whole_graph
+from forwardinf_core.influence.split import Split, cut, split
 from forwardinf_core.models.baseline import Baseline, BaselineConfig
 
 RTOL = 1e-5  # float32 round-off of a few layers
