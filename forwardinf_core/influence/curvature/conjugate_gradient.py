@@ -1,8 +1,8 @@
 r"""(F + λI) x = g by conjugate gradients, with products F v that store no gradients.
 
-For a direction v, forward-mode differentiation gives g_i·v for all rows of a batch in one pass, and one backward pass of
-the losses weighted by it gives Σ_i (g_i·v) g_i. Several queries share each read of the rows. A preconditioner (any fitted
-curvature at the same damping) makes few iterations enough (METHOD 3.1).
+For a direction v, forward-mode differentiation gives g_i·v for all rows of a batch in one pass, and one backward pass
+of the losses weighted by it gives Σ_i (g_i·v) g_i. Several queries share each read of the rows. A preconditioner (any
+fitted curvature at the same damping) makes few iterations enough (METHOD 3.1).
 """
 
 from __future__ import annotations

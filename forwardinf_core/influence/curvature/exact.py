@@ -1,7 +1,7 @@
 r"""The exact inverse of the empirical Fisher, where its size allows: over parameters, or over rows.
 
-With few parameters, F = (1/n) Gᵀ G is held as a matrix (p, p). With few rows, the row gradients G (n, p) themselves are held, and
-(F + λI)⁻¹ q = (q − Gᵀ (nλI + G Gᵀ)⁻¹ G q) / λ (Woodbury), which inverts an (n, n) matrix instead.
+With few parameters, F = (1/n) Gᵀ G is held as a matrix (p, p). With few rows, the row gradients G (n, p) themselves are
+held, and (F + λI)⁻¹ q = (q − Gᵀ (nλI + G Gᵀ)⁻¹ G q) / λ (Woodbury), which inverts an (n, n) matrix instead.
 """
 
 from __future__ import annotations
@@ -130,4 +130,5 @@ class DualFit:
 def _cholesky(matrix: Tensor, damping_value: float) -> Tensor:
     damped = matrix.to(torch.float64, copy=True)
     damped.diagonal().add_(damping_value)
-    return torch.linalg.cholesky(damped)
+    factor: Tensor = torch.linalg.cholesky(damped)
+    return factor

@@ -1,4 +1,4 @@
-r"""How every curvature is fitted: sums over the rows, batch by batch, so that a killed fit goes on from its last chunk."""
+r"""How every curvature is fitted: sums over the rows, batch by batch, so that a killed fit goes on where it stopped."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Layout:
         return torch.stack([torch.cat([one[name].flatten() for name, _ in self.shapes]) for one in parameters])
 
     def unflatten(self, vectors: Tensor) -> list[Parameters]:
-        parts = vectors.split([prod(shape) for _, shape in self.shapes], dim=1)
+        parts = torch.split(vectors, [prod(shape) for _, shape in self.shapes], dim=1)
         return [
             {name: part[row].reshape(shape) for (name, shape), part in zip(self.shapes, parts, strict=True)}
             for row in range(len(vectors))

@@ -3,7 +3,8 @@ r"""Per-row gradients of a graph network, layer by layer, rotated into any pair 
 A layer is one parameter W seen as a matrix (rows × columns), its bias folded in as one more column. Where W multiplies
 its input (Linear, Conv2d, matrix products, Embedding), a row's gradient is g = Σ_t l_t r_tᵀ over the positions t, and
 Lᵀ g R = Σ_t (Lᵀ l_t)(Rᵀ r_t)ᵀ is summed from rotated factors, a convolution's by convolving with the columns of R.
-Scales and offsets (normalisation layers, lone biases) and grouped convolutions have no such factors and keep their axes.
+Scales and offsets (normalisation layers, lone biases) and grouped convolutions have no such factors: they keep their
+axes.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def nodes_of(layers: list[Layer]) -> set[str]:
 def row_gradients(
     layer: Layer, parameter: Tensor, recording: Recording, sides: tuple[Side, Side]
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Yield blocks (rows, Lᵀ g_i R) of the per-row gradients, each (n_block, rows as L reads them, columns as R does)."""
+    """Yield (which rows, their Lᵀ g_i R) in blocks (n_block, rows as L reads them, columns as R does)."""
     parts = [_part(layer, use, parameter, recording, sides) for use in layer.uses]
     if not parts:
         return
@@ -205,8 +206,9 @@ def _unfactored(use: Use, parameter: Tensor, recording: Recording) -> Tensor:
     arguments, gradient = record.arguments, record.gradient
     if use.role == GROUPED_CONV:
         groups = arguments["groups"]
-        left = gradient.flatten(2).unflatten(1, (groups, -1))
-        right = _patches(arguments, slice(None)).unflatten(1, (groups, -1))
+        n_positions = gradient[0, 0].numel()
+        left = gradient.reshape(recording.n_rows, groups, -1, n_positions)
+        right = _patches(arguments, slice(None)).reshape(recording.n_rows, groups, -1, n_positions)
         return torch.einsum("ngot,ngit->ngoi", left, right)
     per_channel = use.target in CHANNELS_SECOND
     shape = (len(parameter), *[1] * (gradient.ndim - 2)) if per_channel else tuple(parameter.shape)
@@ -214,7 +216,8 @@ def _unfactored(use: Use, parameter: Tensor, recording: Recording) -> Tensor:
         gradient = gradient * use.target(**(arguments | {"weight": None, "bias": None}))
     elif use.role == SCALE:
         gradient = gradient * arguments["other" if use.argument == "self" else "self"]
-    gradient = gradient.unflatten(0, (recording.n_rows, -1)) if len(gradient) != recording.n_rows else gradient
+    if len(gradient) != recording.n_rows:  # rows and positions share the first axis
+        gradient = gradient.reshape(recording.n_rows, -1, *gradient.shape[1:])
     aligned = (1,) * (gradient.ndim - len(shape)) + shape
     shared = [axis for axis in range(1, gradient.ndim) if aligned[axis] == 1]
     return gradient.sum(shared, keepdim=True) if shared else gradient
@@ -244,8 +247,8 @@ def _squared_embedding_gradients(layer: Layer, use: Use, recording: Recording, s
     tokens, gradient = _embedding_factors(use, recording)
     right = side.of(gradient).flatten(0, 1)
     keys = tokens + layer.shape[0] * torch.arange(len(tokens)).unsqueeze(1)
-    found, place = keys.flatten().unique(return_inverse=True)
-    sums = right.new_zeros(len(found), right.shape[1]).index_add(0, place, right)
+    found, place = torch.unique(keys, return_inverse=True)
+    sums = right.new_zeros(len(found), right.shape[1]).index_add(0, place.flatten(), right)
     return right.new_zeros(layer.shape[0], right.shape[1]).index_add(0, found % layer.shape[0], sums.square())
 
 

@@ -1,7 +1,7 @@
 r"""EK-FAC with the full Fisher where it matters: dense on the k strongest coordinates, diagonal on the rest.
 
 In EK-FAC's eigenbasis the coordinates with the largest corrected eigenvalues, over all layers together, get the full
-empirical Fisher F_k = (1/n) Σ_i φ_i φ_iᵀ of the row gradients' coordinates φ_i, with everything between layers; the others keep
+empirical Fisher F_k = (1/n) Σ_i φ_i φ_iᵀ of the row gradients' coordinates φ_i, across layers too; the others keep
 EK-FAC's diagonal Λ: (F + λI)⁻¹ ≈ (F_k + λI)⁻¹ ⊕ (Λ + λ)⁻¹. With k = all coordinates it is the exact inverse.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from forwardinf_core.influence.curvature.ekfac import ROWS, EkfacCurvature, fit_ekfac
+from forwardinf_core.influence.curvature.ekfac import ROWS, SAMPLE_ROWS, EkfacCurvature, fit_ekfac
 from forwardinf_core.influence.curvature.fitting import fitted
 from forwardinf_core.influence.curvature.layers import layers_of, nodes_of, row_gradients
 from forwardinf_core.influence.curvature.taps import check_rows_are_separate, record
@@ -75,7 +75,14 @@ class SubspaceFit:
         return {ROWS: state[ROWS] + len(projected), BLOCK: torch.addmm(state[BLOCK], projected.T, projected)}
 
     def finish(self, state: Parameters) -> SubspaceCurvature:
-        return SubspaceCurvature(self.ekfac, self.coordinates, state[BLOCK] / state[ROWS])
+        """Return the curvature, EK-FAC's eigenvalues scaled to the block's trace on the chosen coordinates.
+
+        That takes out most of what a sample of the rows got wrong about the size of the gradients.
+        """
+        block = state[BLOCK] / state[ROWS]
+        scale = block.trace() / self.ekfac.diagonal[self.coordinates].sum()
+        ekfac = EkfacCurvature(self.ekfac.bases, [value * scale for value in self.ekfac.eigenvalues])
+        return SubspaceCurvature(ekfac, self.coordinates, block)
 
     def project(self, batch: Batch, *, check: bool = False) -> Tensor:
         """Return the chosen coordinates of every row's gradient, (n, k)."""
@@ -89,8 +96,8 @@ class SubspaceFit:
             size = layer.shape[0] * layer.shape[1]
             chosen = self.coordinates[(self.coordinates >= first) & (self.coordinates < first + size)] - first
             first += size
-            left, place_left = (chosen // layer.shape[1]).unique(return_inverse=True)
-            right, place_right = (chosen % layer.shape[1]).unique(return_inverse=True)
+            left, place_left = torch.unique(chosen // layer.shape[1], return_inverse=True)
+            right, place_right = torch.unique(chosen % layer.shape[1], return_inverse=True)
             places = place_left * len(right) + place_right
             sides = basis.sides[0].at(left), basis.sides[1].at(right)
             part = self.ekfac.diagonal.new_zeros(recording.n_rows, len(chosen))
@@ -107,9 +114,9 @@ def fit_subspace(
     *,
     k: int = COORDINATES,
     batch_size: int = 100,
-    sample_rows: int | None = None,
+    sample_rows: int = SAMPLE_ROWS,
     seed: int = 0,
 ) -> SubspaceCurvature:
-    """Fit EK-FAC (on ``sample_rows`` drawn rows, or all) and then the block, on all rows, in one go."""
+    """Fit EK-FAC (on about ``sample_rows`` drawn rows) and then the block, on all rows, in one go."""
     ekfac = fit_ekfac(network, rows, batch_size=batch_size, sample_rows=sample_rows, seed=seed)
     return fitted(SubspaceFit(network, ekfac, k=k), rows, batch_size)

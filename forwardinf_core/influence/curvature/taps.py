@@ -1,7 +1,7 @@
 r"""Inputs and output gradients of every node of a graph network that reads a movable parameter.
 
-One forward and one backward pass of the summed losses give, for all rows of a batch at once, what every per-row gradient
-is made of: for a weight W with inputs a_t and output gradients b_t at the positions t of a row, g = Σ_t b_t a_tᵀ.
+One forward and one backward pass of the summed losses give, for all rows of a batch at once, what every per-row
+gradient is made of: for a weight with inputs a_t and output gradients b_t at the positions t of a row, Σ_t b_t a_tᵀ.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def uses_of(network: GraphNetwork) -> dict[str, list[Use]]:
             if role is None or not _is_supported(node.target, arguments, network.parameters[name], role):
                 raise ModelError(
                     f"The curvature cannot be fitted for parameter {name}: it is used by {node.target}.",
-                    hint="Linear, Conv2d, Embedding, normalisation layers, added and multiplied parameters are handled. "
-                    "Leave this parameter out of those that move.",
+                    hint="Linear, Conv2d, Embedding, normalisation layers, added and multiplied tensors are handled; "
+                    "leave this parameter out of those that move.",
                 )
             if role == CONV and arguments["groups"] != 1:
                 role = GROUPED_CONV
@@ -152,7 +152,7 @@ class _Recorder(fx.Interpreter):
         self.arguments[n.name] = {
             name: value.detach() if isinstance(value, Tensor) else value for name, value in bound.items()
         }
-        if not isinstance(n.meta["val"].shape[0], torch.SymInt):  # shared by all rows until here, e.g. positions
+        if not _has_rows(n):  # shared by all rows until here, e.g. position embeddings
             output = output.expand(self.n_rows, *output.shape[output.shape[0] == 1 :])
         if not output.requires_grad:
             output = output.detach().requires_grad_()
@@ -174,6 +174,12 @@ def _is_supported(target: Any, arguments: dict[str, Any], parameter: Tensor, rol
     if target is aten.add.Tensor and arguments["alpha"] != 1:
         return False
     return role != MATMUL or parameter.ndim == 2
+
+
+def _has_rows(node: fx.Node) -> bool:
+    """Say whether the first axis of a node's value grows with the batch: rows, or rows × positions."""
+    size = node.meta["val"].shape[0]
+    return isinstance(size, torch.SymInt) and not size.node.expr.is_number
 
 
 def _length(batch: Batch) -> int:
