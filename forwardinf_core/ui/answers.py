@@ -75,7 +75,7 @@ def query_tiles(audit: Audit, project_ref: str, positions: NDArray[np.int64]) ->
                 src=thumbs.address(project_ref, "test", position),
                 title=f"{name}, not {audit.classes[label]}" if wrong else name,
                 tone="hurt" if wrong else "neutral",
-                note="" if wrong else wording.share(float(said.confidence[position])),
+                note="" if wrong else wording.whole_percent(float(said.confidence[position])),
                 hint=f"{audit.test_ids[position]}: the model says {name}, "
                 f"{wording.share(float(said.confidence[position]))} sure; "
                 f"label: {wording.class_name(audit.classes, label)}",

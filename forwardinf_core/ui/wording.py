@@ -30,6 +30,11 @@ def share(value: float) -> str:
     return f"{percent:.1f}%" if percent < 1 or 99 < percent < 100 else f"{percent:.0f}%"
 
 
+def whole_percent(value: float) -> str:
+    """Return a share in whole percent for narrow places, rounded down so that only certainty is 100%."""
+    return f"{math.floor(100 * value)}%" if math.isfinite(value) else "–"
+
+
 def standing(score: float, percentile: float) -> str:
     """Return where a score stands among all rows, counted from the nearer end: "top 0.3%", "bottom 2%"."""
     if score == 0:

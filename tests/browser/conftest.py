@@ -104,7 +104,7 @@ def server(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         title = page.get_by_role("heading", level=1)
         expect(title).to_be_visible(timeout=PATIENCE_MS)
         started.seen_first.append(title.inner_text())
-        expect(title).to_have_text("digits", timeout=BUILD_S * 1000)
+        expect(title).to_have_text("Handwritten digits", timeout=BUILD_S * 1000)
         started.seen_first.append(title.inner_text())
         page.close()
         yield started

@@ -33,7 +33,7 @@ def open_first_mistake(watched: Watched, server: Server) -> Page:
 
 
 def test_the_first_visitor_sees_the_preparation_and_then_the_overview_by_itself(server: Server) -> None:
-    assert server.seen_first == ["Preparing the digits demo", "digits"]
+    assert server.seen_first == ["Preparing the digits demo", "Handwritten digits"]
 
 
 def test_a_deep_link_is_the_first_request_to_a_fresh_server(server: Server, watched: Watched) -> None:
@@ -150,5 +150,5 @@ def test_pictures_are_kept_for_ever_and_unknown_addresses_are_a_calm_404(server:
     found = page.request.get(server.url + (source or ""))
     assert "immutable" in found.headers["cache-control"]
     assert "frame-ancestors" in found.headers["content-security-policy"]
-    for wrong in ("/thumbs/guess/train/0", f"{(source or '').rsplit('/', 1)[0]}/999999999", "/thumbs/a/b/../../c"):
-        assert page.request.get(server.url + wrong).status in {400, 404}
+    for wrong in ("/thumbs/guess/train/0", f"{(source or '').rsplit('/', 1)[0]}/999999999"):
+        assert page.request.get(server.url + wrong).status == 404
