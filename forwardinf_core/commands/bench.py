@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
     group.command("engine")(engine)
     group.command("memory")(memory)
     group.command("jobs")(jobs)
+    group.command("kills")(kills)
     app.add_typer(group, name="bench")
 
 
@@ -71,3 +72,19 @@ def jobs(
     folder.mkdir(parents=True, exist_ok=True)
     found = measure_all(folder, kills=kills, seconds=seconds)
     print_json(found) if as_json else print_table(("figure", "measured"), [(k, str(v)) for k, v in found.items()])
+
+
+def kills(
+    folder: Annotated[Path, typer.Argument(help="An empty folder to work in.")],
+    count: Annotated[int, typer.Option(min=3, help="Kills at random moments, over three kinds of work.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Kill a full pass, a curvature fit and a training at random moments: they must end in the same bytes."""
+    from forwardinf_core.benchmarks.kills import measure_survival
+
+    found = measure_survival(folder, kills=count)
+    if as_json:
+        print_json([asdict(one) for one in found])
+    else:
+        rows = [(one.work, str(one.kills), "bit-equal" if one.equal else "DIFFERENT", str(one.files)) for one in found]
+        print_table(("work", "kills", "result", "files compared"), rows)

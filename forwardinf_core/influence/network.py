@@ -17,7 +17,7 @@ from torch.func import functional_call
 from forwardinf_core.influence.objective import Batch, Objective
 
 Parameters = dict[str, Tensor]
-"""Named tensors of a model: parameters (or, for the released recipe, buffers too) by their name in the user's module."""
+"""Named tensors of a model, by their name in the module: parameters, and for the released recipe buffers too."""
 
 
 class Network(Protocol):

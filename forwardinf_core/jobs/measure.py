@@ -31,7 +31,7 @@ from forwardinf_core.store.binding import Option
 from forwardinf_core.store.chunks import digest_of
 
 SIZE = 128
-WAIT_S = 60.0
+WAIT_S = 300.0
 MODULES = ("forwardinf_core.jobs.measure",)  # all that a worker started here has to know
 LOOK_S = 0.01
 
@@ -128,7 +128,7 @@ def measure_kills(project: Path, options: MeasureOptions, *, kills: int, seed: i
             if state.state != "running":
                 break
             _pass_time(draw.random() * 0.6)
-            if _kill_one(draw.random() < 0.5):
+            if kill_one(worker=draw.random() < 0.5):
                 killed += 1
         state = wait_until(job_id, lambda state: not state.is_active)
         jobs += 1
@@ -218,7 +218,7 @@ def _got_on(furthest: float) -> Callable[[JobStatus], bool]:
     return lambda state: not state.is_active or (state.state == "running" and state.done > furthest)
 
 
-def _kill_one(worker: bool) -> bool:
+def kill_one(*, worker: bool) -> bool:
     """Kill -9 the worker or a child that does a job; return whether there was one."""
     running = [state for state in run.list_jobs() if state.worker_pid is not None]
     if not running or running[0].worker_pid is None:

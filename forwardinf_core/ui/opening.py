@@ -68,7 +68,6 @@ def open_project(project_ref: str, report: Report) -> Audit:
     """Open a project, building it first where it is a demo that is not there yet."""
     report(0.0, "Loading the libraries")
     from forwardinf_core.audits.opening import open_audit  # heavy: imported here, not before the server answers
-
     from forwardinf_core.jobs.run import run_in_worker
 
     return open_audit(project_ref, runner=run_in_worker, report=report)

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from forwardinf_core.audits.attribution import Audit, load_audit
 from forwardinf_core.audits.methods import STEPS_OF_SCOPE, method_named, method_names
