@@ -10,6 +10,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from forwardinf_core.ui import opening
+from forwardinf_core.ui.attribution import waiting
 from tests.pages.fake_services import FakeAudit, open_fake
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +34,7 @@ def screens(monkeypatch: pytest.MonkeyPatch) -> Iterator[Screens]:
         opened.start()
         opened.wait(5)
         monkeypatch.setattr(opening, "_current", opened)
+        monkeypatch.setattr(waiting, "SETTLE_S", 0.0)
         app = AppTest.from_file(str(SHELL), default_timeout=20)
         if page:
             app.run()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import streamlit as st
 
 from forwardinf_core.errors import AuditError
@@ -10,6 +12,7 @@ from forwardinf_core.ui.attribution.question import QUICK, REFINED, Project, Que
 from forwardinf_core.ui.wording import plain
 
 POLL = "500ms"
+SETTLE_S = 0.8  # seconds a person stays with a query before its refined answer is worked on
 
 
 def method_of_links(project: Project) -> set[str]:
@@ -39,30 +42,40 @@ def which_answer(project: Project, question: Question) -> None:
 
 
 def refine_bar(project: Project, question: Question) -> None:
-    """Draw how far the refined answer is; when it is ready, offer it without moving anything."""
-    job = start_refining(project, question)
+    """Draw how far the refined answer is; when it is ready, offer it without moving anything.
 
-    @st.fragment(run_every=POLL if job is not None else None)
+    The work starts when the person has stayed with the query for a moment: who leafs through queries starts none.
+    """
+    opened_at = time.monotonic()
+    started: dict[str, str | None] = {}
+
+    @st.fragment(run_every=POLL)
     def bar() -> None:
         with messages.guard():
-            progress = project.audit.progress(job) if job is not None else None
-            if progress is not None and progress.fault is not None:
-                st.caption(f"There is no refined answer: {plain(progress.fault.title)}")
-            elif progress is None or progress.done:
-                clicked = st.button(
-                    "Refined answer ready: show it",
-                    key=state.SHOW_REFINED,
-                    icon=":material/auto_awesome:",
-                    type="tertiary",
-                    on_click=address.go,
-                    kwargs={"method": REFINED},
-                )
-                if clicked:
-                    st.rerun()
-            else:
-                st.caption(f":material/progress_activity: Refining in the background: {progress.fraction:.0%}")
+            if not started and time.monotonic() - opened_at >= SETTLE_S:
+                started["job"] = start_refining(project, question)
+            if started:
+                offer(project, started["job"])
 
     bar()
+
+
+def offer(project: Project, job: str | None) -> None:
+    """Draw the way to the refined answer, or how far it is."""
+    progress = project.audit.progress(job) if job is not None else None
+    if progress is not None and progress.fault is not None:
+        st.caption(f"There is no refined answer: {plain(progress.fault.title)}")
+    elif progress is not None and not progress.done:
+        st.caption(f":material/progress_activity: Refining in the background: {progress.fraction:.0%}")
+    elif st.button(
+        "Refined answer ready: show it",
+        key=state.SHOW_REFINED,
+        icon=":material/auto_awesome:",
+        type="tertiary",
+        on_click=address.go,
+        kwargs={"method": REFINED},
+    ):
+        st.rerun()
 
 
 def start_refining(project: Project, question: Question) -> str | None:
