@@ -20,6 +20,7 @@ from forwardinf_core.influence.curvature.gradients import (
 )
 from forwardinf_core.influence.curvature.layers import Side, layers_of, nodes_of, squared_row_gradients
 from forwardinf_core.influence.curvature.layers import row_gradients as layer_gradients
+from forwardinf_core.influence.curvature.products import summed_products
 from forwardinf_core.influence.curvature.taps import record
 from forwardinf_core.influence.graph import GraphNetwork
 from forwardinf_core.influence.network import TensorRows
@@ -109,3 +110,13 @@ def test_rows_that_influence_each_other_are_refused() -> None:
     network = traced(Mixing(), rows.tensors["x"])
     with pytest.raises(ModelError, match="influence each other"):
         list(row_gradients(network, rows.tensors))
+
+
+@CASES
+def test_fisher_products_equal_stored_gradients_also_where_a_tied_padding_row_is_masked(case: Case) -> None:
+    network, rows = case()
+    gradients = slow_row_gradients(network, rows)
+    layout = Layout.of(network.parameters)
+    changes = layout.unflatten(torch.randn(2, gradients.shape[1], dtype=torch.float64))
+    products = layout.flatten(summed_products(network, rows.tensors, changes))
+    assert_close(products, layout.flatten(changes) @ gradients.T @ gradients)

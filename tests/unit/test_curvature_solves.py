@@ -14,16 +14,13 @@ from torch.testing import assert_close
 from forwardinf_core.errors import ModelError
 from forwardinf_core.influence.curvature import exact
 from forwardinf_core.influence.curvature.base import Curvature
-from forwardinf_core.influence.curvature.conjugate_gradient import (
-    ConjugateGradient,
-    gradient_products,
-    weighted_gradients,
-)
+from forwardinf_core.influence.curvature.conjugate_gradient import ConjugateGradient
 from forwardinf_core.influence.curvature.diagonal import DiagonalCurvature, DiagonalFit
 from forwardinf_core.influence.curvature.ekfac import EigenvalueFit, EkfacCurvature, FactorFit, fit_ekfac
 from forwardinf_core.influence.curvature.exact import DualCurvature, DualFit, FisherCurvature, FisherFit
 from forwardinf_core.influence.curvature.fitting import WEIGHT, Fit, fitted, gradient_sizes, sampled_rows
 from forwardinf_core.influence.curvature.gradients import Layout
+from forwardinf_core.influence.curvature.products import gradient_products, summed_products, weighted_gradients
 from forwardinf_core.influence.curvature.subspace import SubspaceCurvature, SubspaceFit, fit_subspace
 from forwardinf_core.influence.graph import GraphNetwork
 from forwardinf_core.influence.network import FullNetwork, Parameters, TensorRows
@@ -78,6 +75,7 @@ def test_forward_mode_and_weighted_products_equal_stored_gradients(name: str) ->
     products = gradient_products(network, rows.tensors, queries)
     assert_close(products, directions @ gradients.T)
     assert_close(layout.flatten(weighted_gradients(network, rows.tensors, products)), products @ gradients)
+    assert_close(layout.flatten(summed_products(network, rows.tensors, queries)), products @ gradients)
     solver = ConjugateGradient(network, rows, mean_squared_norm=1.0, iterations=1, batch_size=5)
     assert_close(solver.fisher_products(directions), products @ gradients / len(rows))
 
@@ -238,10 +236,13 @@ def test_the_general_curvatures_accept_a_module_that_is_no_graph() -> None:
     rows = TensorRows({"x": x, "label": torch.arange(10) % 3})
     network, graph = FullNetwork(module, Classification()), traced(module, x)
     gradients = slow_row_gradients(graph, rows)
-    queries = Layout.of(network.parameters).unflatten(torch.randn(1, gradients.shape[1], dtype=torch.float64))
+    layout = Layout.of(network.parameters)
+    queries = layout.unflatten(torch.randn(1, gradients.shape[1], dtype=torch.float64))
     expected = dense_solve(gradients, Layout.of(queries[0]).flatten(queries).T, DAMPING).T
     for curvature in (fitted(FisherFit(network), rows, 4), fitted(DualFit(network, 10), rows, 4)):
         assert_close(solved(curvature, queries), expected)
+    products = [layout.flatten(summed_products(one, rows.tensors, queries)) for one in (network, graph)]
+    assert_close(products[0], products[1])
     assert_close(fitted(DiagonalFit(network), rows, 4).diagonal, fitted(DiagonalFit(graph), rows, 4).diagonal)
 
 

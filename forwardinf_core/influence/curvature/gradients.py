@@ -63,7 +63,7 @@ def row_gradients(network: Network, batch: Batch) -> Iterator[Tensor]:
     """
     layout = Layout.of(network.parameters)
     n_rows = len(next(iter(batch.values())))
-    layers = _layers(network)
+    layers = known_layers(network)
     for start, stop in slices(n_rows, max(1, BLOCK_NUMBERS // layout.size)):
         block = {name: value[start:stop] for name, value in batch.items()}
         if layers is not None and isinstance(network, GraphNetwork):
@@ -99,7 +99,8 @@ def recorded_gradients(network: GraphNetwork, batch: Batch, layers: list[Layer],
     return torch.cat([found[name].flatten(1) for name, _ in layout.shapes], dim=1)
 
 
-def _layers(network: Network) -> list[Layer] | None:
+def known_layers(network: Network) -> list[Layer] | None:
+    """Return the layers of a graph network whose parameters all have a known role; None for any other network."""
     if not isinstance(network, GraphNetwork):
         return None
     try:

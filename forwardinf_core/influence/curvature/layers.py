@@ -141,6 +141,27 @@ def bases_of(layer: Layer, limit: int) -> tuple[int, ...]:
     return tuple(axis for axis in (0, 1) if layer.shape[axis] <= limit and not (axis == 0 and one_hot))
 
 
+def applied(use: Use, change: Tensor, recording: Recording) -> Tensor:
+    """Return how a node's output changes with ``change`` of the parameter it reads, to first order, rows first."""
+    record = recording.nodes[use.node]
+    arguments, shape = record.arguments, record.gradient.shape
+    if use.role in (LINEAR, CONV, GROUPED_CONV):
+        output: Tensor = use.target(**(arguments | {"weight": change, "bias": None}))
+    elif use.role == MATMUL:
+        output = arguments["mat1" if "mat1" in arguments else "self"] @ change
+    elif use.role == EMBEDDING:
+        output = change[arguments["indices"]] * (arguments["indices"] != arguments["padding_idx"]).unsqueeze(-1)
+    else:
+        if use.target in CHANNELS_SECOND:
+            change = change.reshape(-1, *[1] * (len(shape) - 2))
+        output = change
+        if use.role == NORM_SCALE:
+            output = change * use.target(**(arguments | {"weight": None, "bias": None}))
+        elif use.role == SCALE:
+            output = change * arguments["other" if use.argument == "self" else "self"]
+    return output.expand(shape)
+
+
 def _weight_of(bias: str, uses: dict[str, list[Use]]) -> str | None:
     """Return the weight whose only use is the same Linear or Conv2d node as the bias's only use."""
     if len(uses[bias]) != 1 or uses[bias][0].role != OFFSET or uses[bias][0].argument != "bias":
