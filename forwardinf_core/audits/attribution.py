@@ -88,6 +88,11 @@ class Audit:
         return self.project.config.name
 
     @property
+    def folder(self) -> Path:
+        """The project's folder, as its jobs name it."""
+        return self.project.root
+
+    @property
     def task(self) -> str:
         return self.project.config.task
 

@@ -38,7 +38,7 @@ class Method:
     rise: float | None = 0.1
     damping: float = 1e-3
     iterations: int = 10  # of conjugate gradients
-    rank: int = 2048  # coordinates of the subspace
+    rank: int = 4096  # coordinates of the subspace
     shortlist: float = 0.05  # share of rows the cascade re-scores
     seed: int = 0
     average: bool = False  # over the project's checkpoints

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from forwardinf_core.ui import frame, messages, opening, state
+from forwardinf_core.ui import frame, messages, opening, state, work
 from forwardinf_core.ui.wording import plain
 
 POLL = "400ms"
@@ -63,6 +63,8 @@ def main() -> None:
         refused(opened)
     else:
         st.html(Path(__file__).parent / "page.css")
+        with messages.guard():
+            work.panel(frame.project().audit.folder)
         with st.container(key=state.PAGE), messages.guard():
             page.run()
 

@@ -45,6 +45,11 @@ CLASS_TABLE = "class-table"
 def of_run(key: str, run_id: str) -> str:
     """Return the key of a widget whose state means something for one answer only."""
     return f"{key}-{run_id}"
+# the jobs panel
+WORK = "work"  # fragment
+CANCEL_JOB = "cancel-job"
+RETRY_JOB = "retry-job"
+
 
 
 def side(key: str, name: str) -> str:

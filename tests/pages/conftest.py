@@ -26,8 +26,9 @@ def audit() -> FakeAudit:
 
 
 @pytest.fixture
-def screens(monkeypatch: pytest.MonkeyPatch) -> Iterator[Screens]:
-    """Return a function that opens a page on an audit, with the parameters of a link."""
+def screens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Screens]:
+    """Return a function that opens a page on an audit, with the parameters of a link. The job queue is empty."""
+    monkeypatch.setenv("FORWARDINF_HOME", str(tmp_path))
 
     def show(audit: FakeAudit, page: str = "", **link: str) -> AppTest:
         opened = opening.Opening("demo:digits", open_fake(audit))

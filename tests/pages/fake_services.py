@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,7 @@ class FakeAudit:
     """Answers like the real service, from 840 digits, in microseconds."""
 
     project_name = "digits"
+    folder = Path("/nowhere/digits")
     origin = "Handwritten digits bundled with scikit-learn."
     task = "image-classification"
 
