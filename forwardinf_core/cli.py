@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -34,6 +35,7 @@ for group in (project, attribute, runs, jobs, bench):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="copyreg")  # torch's own, of its own trees
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     try:
         app(args=None if arguments is None else list(arguments), prog_name="python -m forwardinf_core")
