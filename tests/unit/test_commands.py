@@ -68,8 +68,8 @@ def test_a_cascade_writes_the_rescored_column(
 ) -> None:
     path = tmp_path / "scores.parquet"
     query = f"test:{digits_audit.test_ids[0]}"
-    arguments = (
-        "attribute",
+    asked = ("--query", query, "--method", "cascade-sgd", "--scores", str(path), "--json")
+    assert run(capsys, "attribute", "demo:digits", *asked)[0] == 0
         "demo:digits",
         "--query",
         query,
