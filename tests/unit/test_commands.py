@@ -70,16 +70,6 @@ def test_a_cascade_writes_the_rescored_column(
     query = f"test:{digits_audit.test_ids[0]}"
     asked = ("--query", query, "--method", "cascade-sgd", "--scores", str(path), "--json")
     assert run(capsys, "attribute", "demo:digits", *asked)[0] == 0
-        "demo:digits",
-        "--query",
-        query,
-        "--method",
-        "cascade-sgd",
-        "--scores",
-        str(path),
-        "--json",
-    )
-    assert run(capsys, *arguments)[0] == 0
     table = pd.read_parquet(path)
     assert list(table.columns) == ["id", "score", "score_full"]
     assert 0 < table["score_full"].notna().sum() < len(table)
