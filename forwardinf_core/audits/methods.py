@@ -41,6 +41,7 @@ class Method:
     rank: int = 4096  # coordinates of the subspace
     shortlist: float = 0.05  # share of rows the cascade re-scores
     seed: int = 0
+    parameters: str | None = None  # names or patterns of what may move, with commas; None = all of the scope
     average: bool = False  # over the project's checkpoints
 
     def options(self) -> dict[str, str | int | float | bool | None]:
@@ -101,7 +102,19 @@ def method_named(name: str, **changes: object) -> Method:
         method = Method(name, scope, chosen)  # type: ignore[arg-type]  # scope is a key of STEPS_OF_SCOPE
         if chosen == "adam":
             method = replace(method, learning_rate=1e-3)
-    return replace(method, **changes)  # type: ignore[arg-type]  # checked by dataclasses.replace
+    method = replace(method, **changes)  # type: ignore[arg-type]  # checked by dataclasses.replace
+    return _checked(method)
+
+
+def _checked(method: Method) -> Method:
+    filtered = ("sgd", "adam", "diagonal")
+    if method.parameters is not None and (method.scope not in ("tail", "full") or method.step not in filtered):
+        raise AuditError(
+            f"The method {method.name} cannot be limited to some parameters.",
+            hint=f"tail and full can, with the steps {', '.join(filtered)}. For others list the modules as tail: in "
+            "project.yaml.",
+        )
+    return method
 
 
 def method_names() -> list[str]:

@@ -96,7 +96,7 @@ class Workplace:
         """Return the curvature a method needs, fitting it first where it is not on disk; None where it needs none."""
         if method.curvature is None:
             return None
-        key = f"{scope.name} {method.curvature} {method.rank} {method.iterations}"
+        key = f"{scope.name} {method.curvature} {method.rank} {method.iterations} {method.parameters}"
         with self.opened.lock:
             if key not in self.opened.curvatures:
                 self.opened.curvatures[key] = ensure_curvature(self, scope, method)
@@ -155,7 +155,7 @@ def curvature_folder(place: Workplace, scope: Scope, method: Method) -> Path:
 def curvature_binding(place: Workplace, scope: Scope, method: Method) -> Binding:
     """Return what a fitted curvature is made from."""
     step, rank = method.curvature, method.rank if method.curvature == "subspace" else None
-    part = ",".join(scope.network.parameters) if scope.name != "full" else None
+    part = ",".join(scope.network.parameters) if scope.name != "full" or method.parameters else None
     return scopes.binding(
         "curvature",
         place.model,

@@ -17,7 +17,7 @@ from forwardinf_core.audits.preparation import Workplace
 from forwardinf_core.audits.scopes import BATCH, BLOCK, Scope
 from forwardinf_core.influence.combining import ChosenRows, average_tables, shortlist_positions
 from forwardinf_core.influence.head import HeadNetwork
-from forwardinf_core.influence.network import FullNetwork, slices
+from forwardinf_core.influence.network import FullNetwork, RestrictedNetwork, slices
 from forwardinf_core.influence.objective import Batch
 from forwardinf_core.influence.released import released_update
 from forwardinf_core.influence.scores import ScoreTable
@@ -122,6 +122,9 @@ def _updates(
     """Open a scope, fit its curvature where that is missing, and take the step on every query."""
     with clock.phase("cache"):
         scope = place.scope(name)
+    if method.parameters is not None:
+        patterns = [pattern.strip() for pattern in method.parameters.split(",")]
+        scope = replace(scope, network=RestrictedNetwork(scope.network, patterns))
     with clock.phase("curvature"):
         curvature = place.curvature(scope, method)
     with clock.phase("step"):

@@ -39,6 +39,7 @@ def attribute(
     rise: Annotated[float | None, typer.Option(help="How far the step moves the query's log-odds.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of SGD or Adam.")] = None,
     direction: Annotated[str | None, typer.Option(help="ascent, descent or central.")] = None,
+    parameters: Annotated[str | None, typer.Option(help="Names or patterns of what may move, with commas.")] = None,
     average: Annotated[bool, typer.Option("--average", help="Average over the project's checkpoints.")] = False,
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Let an adapter's Python file run.")] = False,
     as_json: AsJson = False,
@@ -53,7 +54,14 @@ def attribute(
     with progress_line(quiet=as_json) as report:
         audit = open_audit(project, report=report)
         chosen = chosen_method(
-            audit, method, damping=damping, rise=rise, steps=steps, direction=direction, average=average or None
+            audit,
+            method,
+            damping=damping,
+            rise=rise,
+            steps=steps,
+            direction=direction,
+            parameters=parameters,
+            average=average or None,
         )
         asked = class_code(audit, target)
         found = audit.attribute_all(resolve(audit, query), chosen, asked, report=report)

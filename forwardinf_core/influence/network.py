@@ -6,14 +6,16 @@ protocol; steps, curvatures and scoring never ask which one they hold.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from forwardinf_core.errors import ModelError
 from forwardinf_core.influence.objective import Batch, Objective
 
 Parameters = dict[str, Tensor]
@@ -75,6 +77,29 @@ class FullNetwork:
             return functional_call(self.module, self.parameters | parameters, args, kwargs)
 
         return self.objective.outputs(call, batch)
+
+
+class RestrictedNetwork:
+    """A network of whose parameters only those with matching names may move; the others keep their trained values."""
+
+    def __init__(self, network: Network, patterns: Sequence[str]) -> None:
+        """``patterns``: names or shell patterns such as ``layer4.*``. Raises ModelError where none matches."""
+        self.network = network
+        self.objective = network.objective
+        self.parameters: Parameters = {
+            name: value
+            for name, value in network.parameters.items()
+            if any(fnmatchcase(name, pattern) for pattern in patterns)
+        }
+        if not self.parameters:
+            raise ModelError(
+                f"No movable parameter is called {', '.join(patterns)}.",
+                hint=f"For example: {', '.join(list(network.parameters)[-4:])}.",
+            )
+
+    def outputs(self, parameters: Parameters, batch: Batch) -> Tensor:
+        """Return outputs (n, …) with ``parameters`` in place of the trained ones."""
+        return self.network.outputs(self.network.parameters | parameters, batch)
 
 
 def losses(network: Network, parameters: Parameters, batch: Batch) -> Tensor:

@@ -31,6 +31,7 @@ IN_RANGE = "in-range"
 SHOW_REFINED = "show-refined"
 SHOW_QUICK = "show-quick"
 REFINING = "refining"  # session: the job this session started last to refine an answer
+REFINED = "refined"  # session: the question whose refining has ended
 STOP_REFINING = "stop-refining"
 COMPARE = "compare"
 STOP_COMPARING = "stop-comparing"
@@ -45,11 +46,12 @@ CLASS_TABLE = "class-table"
 def of_run(key: str, run_id: str) -> str:
     """Return the key of a widget whose state means something for one answer only."""
     return f"{key}-{run_id}"
+
+
 # the jobs panel
 WORK = "work"  # fragment
 CANCEL_JOB = "cancel-job"
 RETRY_JOB = "retry-job"
-
 
 
 def side(key: str, name: str) -> str:

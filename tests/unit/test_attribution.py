@@ -13,7 +13,7 @@ import torch
 from forwardinf_core.audits.attribution import Audit, load_audit
 from forwardinf_core.audits.methods import STEPS_OF_SCOPE, method_named, method_names
 from forwardinf_core.audits.overview import summarise
-from forwardinf_core.errors import AuditError, DataError
+from forwardinf_core.errors import AuditError, DataError, ModelError
 from forwardinf_core.store.runs import list_runs
 
 PREVIEW_ATOL = 1e-5  # scores are about 1e-2; the preview reads outputs kept in float32
@@ -126,6 +126,18 @@ def test_a_class_or_method_that_does_not_exist_gets_one_sentence(digits_audit: A
         digits_audit.attribute(f"test:{digits_audit.test_ids[0]}", target=77)
     with pytest.raises(AuditError, match="no method"):
         digits_audit.attribute(f"test:{digits_audit.test_ids[0]}", method="magic")
+
+
+def test_a_name_filter_limits_what_moves(digits_audit: Audit) -> None:
+    query = f"test:{digits_audit.test_ids[5]}"
+    head = digits_audit.attribute(query, method=method_named("full-sgd", parameters="head.*"))
+    same = digits_audit.attribute(query, method="head-sgd")
+    assert head.unchanged_max_abs_score == 0
+    assert np.corrcoef(head.scores.score, same.scores.score)[0, 1] > 0.999
+    with pytest.raises(ModelError, match="No movable parameter"):
+        digits_audit.attribute(query, method=method_named("full-sgd", parameters="nothing.like.this"))
+    with pytest.raises(AuditError, match="cannot be limited"):
+        method_named("head", parameters="head.weight")
 
 
 def test_every_method_name_is_known_and_unique() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import streamlit as st
 
@@ -15,14 +16,22 @@ POLL = "500ms"
 SETTLE_S = 0.8  # seconds a person stays with a query before its refined answer is worked on
 
 
-def method_of_links(project: Project) -> set[str]:
+@dataclass(frozen=True, slots=True)
+class Refined:
+    """That the work on a refined answer has ended. ``fault`` says why there is none."""
+
+    asked: tuple[str, int]  # query and target
+    fault: str
+
+
+def usable_methods(project: Project) -> set[str]:
     """Return the names of the methods this project can use."""
     return {info.name for info in project.audit.methods() if info.available}
 
 
 def which_answer(project: Project, question: Question) -> None:
     """Draw which answer is shown and, where there is a better one, the way to it."""
-    usable = method_of_links(project)
+    usable = usable_methods(project)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="left", gap="small"):
         if question.method == QUICK:
             st.badge("Quick answer", icon=":material/bolt:", color="violet", help="The head alone was moved.")
@@ -44,38 +53,48 @@ def which_answer(project: Project, question: Question) -> None:
 def refine_bar(project: Project, question: Question) -> None:
     """Draw how far the refined answer is; when it is ready, offer it without moving anything.
 
-    The work starts when the person has stayed with the query for a moment: who leafs through queries starts none.
+    The work starts when the person has stayed with the query for a moment: who leafs through queries starts none. When
+    it has ended, one quiet redraw ends the polling.
     """
+    asked = (question.query, question.target)
+    ended = st.session_state.get(state.REFINED)
+    if ended is not None and ended.asked == asked:
+        offer(ended)
+        return
     opened_at = time.monotonic()
     started: dict[str, str | None] = {}
 
     @st.fragment(run_every=POLL)
     def bar() -> None:
         with messages.guard():
-            if not started and time.monotonic() - opened_at >= SETTLE_S:
+            if not started:
+                if time.monotonic() - opened_at < SETTLE_S:
+                    return
                 started["job"] = start_refining(project, question)
-            if started:
-                offer(project, started["job"])
+            job = started["job"]
+            progress = project.audit.progress(job) if job is not None else None
+            if progress is None or progress.done or progress.fault is not None:
+                fault = progress.fault.title if progress is not None and progress.fault is not None else ""
+                st.session_state[state.REFINED] = Refined(asked, fault)
+                st.rerun()
+            st.caption(f":material/progress_activity: Refining in the background: {progress.fraction:.0%}")
 
     bar()
 
 
-def offer(project: Project, job: str | None) -> None:
-    """Draw the way to the refined answer, or how far it is."""
-    progress = project.audit.progress(job) if job is not None else None
-    if progress is not None and progress.fault is not None:
-        st.caption(f"There is no refined answer: {plain(progress.fault.title)}")
-    elif progress is not None and not progress.done:
-        st.caption(f":material/progress_activity: Refining in the background: {progress.fraction:.0%}")
-    elif st.button(
+def offer(refined: Refined) -> None:
+    """Draw the way to the refined answer, or why there is none."""
+    if refined.fault:
+        st.caption(f"There is no refined answer: {plain(refined.fault)}")
+        return
+    st.button(
         "Refined answer ready: show it",
         key=state.SHOW_REFINED,
         icon=":material/auto_awesome:",
         type="tertiary",
         on_click=address.go,
         kwargs={"method": REFINED},
-    ):
-        st.rerun()
+    )
 
 
 def start_refining(project: Project, question: Question) -> str | None:
