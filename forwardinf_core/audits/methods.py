@@ -17,6 +17,9 @@ Step = Literal["sgd", "adam", "released", "diagonal", "ekfac", "subspace", "cg",
 Direction = Literal["ascent", "descent", "central"]
 Form = Literal["precise", "difference"]
 
+DEFAULT_DAMPING: dict[str, float] = {"fisher": 3e-4, "subspace": 1e-4, "ekfac": 1e-5, "cg": 1e-3, "diagonal": 1e-4}
+"""Chosen on development queries of digits and CIFAR-10N, reported on others: docs/method.md."""
+
 DEFAULT_STEP: dict[str, Step] = {"head": "fisher", "tail": "subspace", "full": "ekfac", "cascade": "ekfac"}
 
 
@@ -36,9 +39,9 @@ class Method:
     steps: int = 1
     learning_rate: float | None = None
     rise: float | None = 0.1
-    damping: float = 1e-3
+    damping: float = 1e-3  # DEFAULT_DAMPING by scope and step
     iterations: int = 10  # of conjugate gradients
-    rank: int = 4096  # coordinates of the subspace
+    rank: int = 2048  # coordinates of the subspace
     shortlist: float = 0.05  # share of rows the cascade re-scores
     seed: int = 0
     parameters: str | None = None  # names or patterns of what may move, with commas; None = all of the scope
@@ -100,6 +103,7 @@ def method_named(name: str, **changes: object) -> Method:
             raise AuditError(f"There is no method ‘{name}’.", hint=f"Methods: {', '.join(method_names())}.")
         chosen = next(known for known in STEPS_OF_SCOPE[scope] if known == (step or DEFAULT_STEP[scope]))
         method = Method(name, scope, chosen)  # type: ignore[arg-type]  # scope is a key of STEPS_OF_SCOPE
+        method = replace(method, damping=DEFAULT_DAMPING.get(chosen, method.damping))
         if chosen == "adam":
             method = replace(method, learning_rate=1e-3)
     method = replace(method, **changes)  # type: ignore[arg-type]  # checked by dataclasses.replace
