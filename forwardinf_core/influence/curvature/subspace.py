@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from forwardinf_core.errors import ModelError
 from forwardinf_core.influence.curvature.ekfac import ROWS, SAMPLE_ROWS, EkfacCurvature, fit_ekfac
 from forwardinf_core.influence.curvature.fitting import fitted
 from forwardinf_core.influence.curvature.layers import layers_of, nodes_of, row_gradients
@@ -39,7 +40,9 @@ class SubspaceCurvature:
         damping_value = damping * self.mean_squared_norm
         rotated = torch.stack([self.ekfac.rotate(one) for one in gradients], dim=1)  # (coordinates, queries)
         solved = rotated / (self.ekfac.diagonal + damping_value).unsqueeze(1)
-        solved[self.coordinates] = torch.cholesky_solve(rotated[self.coordinates], self._cholesky(damping_value))
+        factor = self._cholesky(damping_value)
+        strongest = torch.cholesky_solve(rotated[self.coordinates].to(factor), factor)
+        solved[self.coordinates] = strongest.to(solved)
         return [self.ekfac.restore(solved[:, column], one) for column, one in enumerate(gradients)]
 
     def tensors(self) -> Parameters:
@@ -51,9 +54,15 @@ class SubspaceCurvature:
 
     def _cholesky(self, damping_value: float) -> Tensor:
         if self._factor is None or self._factor[0] != damping_value:
-            damped = self.block.clone()
+            # In float64: the block's condition reaches 1 / damping, more than float32 holds.
+            damped = self.block.to(torch.float64, copy=True)
             damped.diagonal().add_(damping_value)
-            self._factor = damping_value, torch.linalg.cholesky(damped)
+            factor, failed = torch.linalg.cholesky_ex(damped)
+            if failed:
+                raise ModelError(
+                    "The curvature cannot be inverted with so little damping.", hint="Use a larger damping, such as 1e-6."
+                )
+            self._factor = damping_value, factor
         return self._factor[1]
 
 
