@@ -56,8 +56,8 @@ def test_the_limit_of_a_short_step_ranks_as_a_short_step_does(
 def test_enough_conjugate_gradients_reach_the_exact_inverse(problem: Problem, models: list[Baseline]) -> None:
     scene = Scene(problem, models[0], "tail")
     exact = scene.scores(Method("exact", "tail", 1e-2)).double().numpy()
-    solved = scene.scores(Method("conjugate-gradient", "tail", 1e-2, size=60)).double().numpy()
-    assert spearman(exact.T, solved.T).min() > 0.99
+    solved = scene.scores(Method("conjugate-gradient", "tail", 1e-2, size=20)).double().numpy()
+    assert spearman(exact.T, solved.T).min() > 0.98
 
 
 def test_a_truth_made_of_the_scores_themselves_puts_their_method_first_with_its_damping(
