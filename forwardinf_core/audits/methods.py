@@ -38,7 +38,7 @@ class Method:
     form: Form = "precise"
     steps: int = 1
     learning_rate: float | None = None
-    rise: float | None = 0.03
+    rise: float | None = 0.01
     damping: float = 1e-3  # DEFAULT_DAMPING by scope and step
     iterations: int = 10  # of conjugate gradients
     rank: int = 2048  # coordinates of the subspace

@@ -60,7 +60,8 @@ class SubspaceCurvature:
             factor, failed = torch.linalg.cholesky_ex(damped)
             if failed:
                 raise ModelError(
-                    "The curvature cannot be inverted with so little damping.", hint="Use a larger damping, such as 1e-6."
+                    f"The curvature cannot be inverted with a damping of {damping_value:.2g}.",
+                    hint="Use a larger relative damping, such as 1e-6.",
                 )
             self._factor = damping_value, factor
         return self._factor[1]
