@@ -31,7 +31,7 @@ from forwardinf_core.store.binding import Option
 from forwardinf_core.store.chunks import digest_of
 
 SIZE = 128
-WAIT_S = 300.0
+WAIT_S = 120.0
 MODULES = ("forwardinf_core.jobs.measure",)  # all that a worker started here has to know
 LOOK_S = 0.01
 

@@ -56,9 +56,10 @@ def ensure_worker(modules: Sequence[str] = ()) -> bool:
     closed to us.
     """
     global _started
-    if is_worker_alive() or (_started is not None and _started.poll() is None):
+    earlier = _started[1] if _started is not None and _started[0] == lock_file() else None
+    if is_worker_alive() or (earlier is not None and earlier.poll() is None):
         return False
-    failed = _started is not None and _started.returncode > 0
+    failed = earlier is not None and earlier.returncode > 0
     _started = None
     if failed:
         raise JobError("The worker for long work could not start.", hint=f"See {log_folder() / 'worker.log'}.")
@@ -68,13 +69,14 @@ def ensure_worker(modules: Sequence[str] = ()) -> bool:
     for name in modules:
         command += ["--jobs", name]
     with disk_errors(log), log.open("ab") as output:
-        _started = subprocess.Popen(  # noqa: S603  # our own program
+        process = subprocess.Popen(  # noqa: S603  # our own program
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, env=_environment()
         )
+    _started = lock_file(), process
     return True
 
 
-_started: subprocess.Popen[bytes] | None = None  # by this process, the latest
+_started: tuple[Path, subprocess.Popen[bytes]] | None = None  # by this process, the latest, with its lock's path
 
 
 def settle_orphans() -> None:
