@@ -237,7 +237,7 @@ def test_a_worker_that_cannot_start_is_told_once(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(worker, "_started", None)
     assert worker.ensure_worker()
     assert worker._started is not None
-    worker._started.wait(10)
+    worker._started[1].wait(10)
     with pytest.raises(JobError, match="could not start"):
         worker.ensure_worker()
 
