@@ -163,7 +163,7 @@ def spoil_key(folder: Path) -> None:
         (spoil_rows, "no rows"),
         (spoil_column, "image"),
         (spoil_weights, "model.safetensors"),
-        (spoil_key, "trian"),
+        (spoil_key, "train is missing"),
     ],
 )
 def test_a_spoilt_project_is_refused_in_one_sentence(

