@@ -14,8 +14,8 @@ class ScoreTable:
 
     ``score`` (n,) float32: positive = helped, negative = hurt; comparable within one table only.
     ``base_loss`` (n,) float32: the row's loss under the unchanged model.
-    ``rescored`` (n,) bool: rows whose score comes from the second, exact pass of a cascade; ``score_full`` holds
-    that second score (NaN elsewhere). The two kinds are never mixed in one ranking.
+    ``score_full`` (n,) float32: of a cascade, the score from the second, exact pass over the shortlist, NaN elsewhere.
+    The two kinds are never mixed in one ranking.
     ``scope`` says which parameters moved: head, tail, full or cascade.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +139,22 @@ def test_a_name_filter_limits_what_moves(digits_audit: Audit) -> None:
         digits_audit.attribute(query, method=method_named("full-sgd", parameters="nothing.like.this"))
     with pytest.raises(AuditError, match="cannot be limited"):
         method_named("head", parameters="head.weight")
+
+
+def test_averaging_over_equal_checkpoints_keeps_the_ranking(digits_audit: Audit, tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(digits_audit.folder, folder, ignore=shutil.ignore_patterns(".audit", "demo.json"))
+    shutil.copytree(folder / "model", folder / "again")
+    with (folder / "project.yaml").open("a") as file:
+        file.write("\ncheckpoints: [model/, again/]\n")
+    audit = load_audit(folder)
+    query = f"test:{audit.test_ids[0]}"
+    single = audit.attribute(query)
+    average = audit.attribute(query, method=method_named("head", average=True))
+    assert average.method.options["average"]
+    assert np.array_equal(np.argsort(average.scores.score), np.argsort(single.scores.score))
+    with pytest.raises(DataError, match="Averaged"):
+        audit.candidate_scores(average, 0)
 
 
 def test_every_method_name_is_known_and_unique() -> None:
