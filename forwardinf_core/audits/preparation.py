@@ -170,24 +170,26 @@ def curvature_binding(place: Workplace, scope: Scope, method: Method) -> Binding
 
 def _fit(place: Workplace, scope: Scope, method: Method) -> Curvature:
     """Fit the curvature of a method, every stage from its last saved state."""
+    # A job may fit several curvatures, of other scopes or checkpoints: each has chunks of its own.
+    prefix = curvature_binding(place, scope, method).key()[:12]
     if isinstance(scope.network, HeadNetwork):
         if fits_dense(scope.network):
-            return _run(place, "head", HeadFisherFit(scope.network), scope.rows)
-        return _run(place, "head", HeadFactorsFit(scope.network), scope.rows)
+            return _run(place, prefix, "head", HeadFisherFit(scope.network), scope.rows)
+        return _run(place, prefix, "head", HeadFactorsFit(scope.network), scope.rows)
     match method.curvature:
         case "diagonal":
-            return _run(place, "diagonal", DiagonalFit(scope.network), scope.rows)
+            return _run(place, prefix, "diagonal", DiagonalFit(scope.network), scope.rows)
         case "fisher":
-            return _run(place, "exact", DualFit(scope.network, len(scope.rows)), scope.rows)
+            return _run(place, prefix, "exact", DualFit(scope.network, len(scope.rows)), scope.rows)
     graph = _graph(place, scope)
     sample = scope.rows
     if len(sample) > FACTOR_ROWS:
         sample = sampled_rows(sample, gradient_sizes(graph, sample, BATCH), FACTOR_ROWS, seed=0)
-    bases = _run(place, "factors", FactorFit(graph), sample)
-    ekfac = _run(place, "eigenvalues", EigenvalueFit(graph, bases), sample)
+    bases = _run(place, prefix, "factors", FactorFit(graph), sample)
+    ekfac = _run(place, prefix, "eigenvalues", EigenvalueFit(graph, bases), sample)
     if method.curvature == "ekfac":
         return ekfac
-    return _run(place, "block", SubspaceFit(graph, ekfac, k=method.rank), scope.rows)
+    return _run(place, prefix, "block", SubspaceFit(graph, ekfac, k=method.rank), scope.rows)
 
 
 def _rebuilt(scope: Scope, method: Method, tensors: Parameters) -> Curvature:
@@ -200,11 +202,12 @@ def _rebuilt(scope: Scope, method: Method, tensors: Parameters) -> Curvature:
     return CURVATURES[method.curvature](tensors)
 
 
-def _run(place: Workplace, stage: str, fit: Fit[Fitted], rows: Rows) -> Fitted:
+def _run(place: Workplace, prefix: str, stage: str, fit: Fit[Fitted], rows: Rows) -> Fitted:
     """Run one read of the rows from its last saved state; bit-equal whether it was interrupted or not."""
     chunks, batches = place.context.chunks, list(slices(len(rows), BATCH))
+    name = f"{prefix}-{stage}-"
     state, first = fit.start(), 0
-    for key in sorted((key for key in chunks.keys() if key.startswith(f"{stage}-")), reverse=True):  # noqa: SIM118
+    for key in sorted((key for key in chunks.keys() if key.startswith(name)), reverse=True):  # noqa: SIM118
         kept = chunks.get(key)
         if kept is not None:
             state, first = kept, int(key.rsplit("-", 1)[1])
@@ -213,7 +216,7 @@ def _run(place: Workplace, stage: str, fit: Fit[Fitted], rows: Rows) -> Fitted:
         for number in range(first, len(batches)):
             state = fit.accumulate(state, rows.batch(*batches[number]))
             if (number + 1) % SAVE_EVERY == 0 or number + 1 == len(batches):
-                chunks.put(f"{stage}-{number + 1:08d}", state)
+                chunks.put(f"{name}{number + 1:08d}", state)
             place.context.report(number + 1, len(batches), f"Fitting the curvature: {STAGE_WORDS[stage]}")
     return fit.finish(state)
 

@@ -24,6 +24,8 @@ from forwardinf_core.influence.scores import ScoreTable
 from forwardinf_core.influence.scoring import output_changes, score_batch, scores_of_changes
 from forwardinf_core.influence.step import take_steps
 from forwardinf_core.influence.update import SIDES, Direction, ReleasedOptions, StepOptions, Update
+from forwardinf_core.store.chunks import digest_of
+from forwardinf_core.store.files import sha256
 
 HEAD_BATCH = 5_000  # rows
 
@@ -73,7 +75,7 @@ def score_group(place: Workplace, method: Method, queries: Sequence[Batch]) -> S
     with clock.phase("control"):
         control, control_rows = unchanged_control(scope)
     with clock.phase("score"):
-        scores, changes = _pass_over(place, scope, updates, method)
+        scores, changes = _pass_over(place, scope, updates, method, stamp_of(place, method, queries))
     base = base_losses(place, scope)
     scored = []
     for number, update in enumerate(updates):
@@ -149,13 +151,22 @@ def step_options(method: Method) -> StepOptions:
     )
 
 
+def stamp_of(place: Workplace, method: Method, queries: Sequence[Batch]) -> str:
+    """Return a short text that differs wherever the model, the method or the queries of a pass do."""
+    digests = [digest_of({name: value.contiguous() for name, value in query.items()}) for query in queries]
+    return sha256(" ".join([place.model.fingerprint, repr(method), *digests]).encode())[:16]
+
+
 def _pass_over(
-    place: Workplace, scope: Scope, updates: Sequence[Update], method: Method
+    place: Workplace, scope: Scope, updates: Sequence[Update], method: Method, stamp: str
 ) -> tuple[Tensor, list[Tensor]]:
-    """Return scores (n, n_queries) and, for each side of the updates, the changes (n_queries, n, n_outputs)."""
+    """Return scores (n, n_queries) and, for each side of the updates, the changes (n_queries, n, n_outputs).
+
+    ``stamp`` names the chunks of this pass: a job makes several, of other queries or of other checkpoints.
+    """
     parts = []
     for start, stop in slices(len(scope.rows), max(BLOCK, _batch_size(scope))):
-        key = f"{scope.name}-{start:010d}"
+        key = f"{scope.name}-{stamp}-{start:010d}"
         found = place.context.chunks.get(key) if scope.name == "full" else None
         if found is None:
             found = _block(scope, updates, method, start, stop)

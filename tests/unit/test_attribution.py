@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from forwardinf_core.audits import attribution
 from forwardinf_core.audits.attribution import Audit, load_audit
 from forwardinf_core.audits.methods import STEPS_OF_SCOPE, method_named, method_names
 from forwardinf_core.audits.overview import summarise
@@ -88,6 +89,15 @@ def test_several_queries_in_one_read_score_as_they_do_alone(digits_audit: Audit)
     together = digits_audit.attribute_all(queries, method_named("tail-sgd"), None)
     alone = digits_audit.attribute_all(queries[:1], method_named("tail-sgd", seed=1), None)  # the seed plays no part
     assert np.allclose(together[0].scores.score, alone[0].scores.score, rtol=1e-4, atol=1e-7)
+
+
+def test_groups_of_one_job_do_not_read_each_others_chunks(digits_audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+    queries = [f"test:{row_id}" for row_id in digits_audit.test_ids[6:8]]
+    monkeypatch.setattr(attribution, "GROUP", 1)
+    together = digits_audit.attribute_all(queries, method_named("full-sgd", seed=1), None)  # the seed plays no part
+    alone = digits_audit.attribute_all(queries[1:], method_named("full-sgd", seed=2), None)
+    assert not np.array_equal(together[0].scores.score, together[1].scores.score)
+    assert np.array_equal(together[1].scores.score, alone[0].scores.score)
 
 
 def test_the_model_is_byte_identical_after_every_method(digits_audit: Audit) -> None:
