@@ -157,7 +157,6 @@ class Retraining:
     def outcomes(self, tasks: Sequence[Task], *, workers: int = 1, report: Report | None = None) -> list[Outcome]:
         """Return the outcomes of all tasks in their order; ``workers`` processes of one thread each train the missing.
 
-        On two cores two such processes train small networks nearly twice as fast as one with two threads.
         ``report`` is called in this process after every training; CancelledError raised by it stops the work, and
         what was finished stays in the store.
         """
