@@ -56,7 +56,7 @@ from forwardinf_core.store.runs import RunRecord, find_run, open_run, save_run
 
 KEPT_NUMBERS = 5_000_000  # numbers of output changes kept with a run: 20 MB
 KIND = "attribution"
-VERSION = 1  # rises when the same options would give other scores
+VERSION = 2  # rises when the same options would give other scores
 GROUP = 20  # queries that share one read of the rows
 
 Report = Callable[[float, str], None]

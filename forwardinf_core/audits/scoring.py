@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from forwardinf_core.audits.methods import Method
+from forwardinf_core.audits.methods import Method, shortlisting
 from forwardinf_core.audits.preparation import Workplace
 from forwardinf_core.audits.scopes import BATCH, BLOCK, Scope
 from forwardinf_core.influence.combining import ChosenRows, average_tables, shortlist_positions
@@ -71,11 +71,12 @@ def score_group(place: Workplace, method: Method, queries: Sequence[Batch]) -> S
     """Score all training rows for a group of queries (batches of the model's inputs). Makes what is missing first."""
     clock = Clock()
     first, second = ("head", "full") if method.scope == "cascade" else (method.scope, None)
-    scope, updates = _updates(place, method, first, queries, clock)
+    quick = method if second is None else shortlisting(method)
+    scope, updates = _updates(place, quick, first, queries, clock)
     with clock.phase("control"):
         control, control_rows = unchanged_control(scope)
     with clock.phase("score"):
-        scores, changes = _pass_over(place, scope, updates, method, stamp_of(place, method, queries))
+        scores, changes = _pass_over(place, scope, updates, quick, stamp_of(place, method, queries))
     base = base_losses(place, scope)
     scored = []
     for number, update in enumerate(updates):
