@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import streamlit as st
+from streamlit.navigation.page import StreamlitPage
 
-from forwardinf_core.ui import frame, messages, opening, state, work
+from forwardinf_core.ui import frame, messages, navigation, opening, state, work
 from forwardinf_core.ui.wording import plain
 
 POLL = "400ms"
@@ -37,6 +38,41 @@ def refused(opened: opening.Opening) -> None:
     st.button("Try again", key=state.TRY_AGAIN, icon=":material/refresh:", on_click=opening.again)
 
 
+def choose_page(task: str) -> tuple[StreamlitPage, navigation.Entry]:
+    """Draw the navigation for a task ("" = not known yet); return the page the address names, and its entry.
+
+    A page for other tasks is not listed, but keeps its address, so that a link to it gets an answer.
+    """
+    drawn = {
+        entry: st.Page(
+            frame.PAGES / f"{entry.name}.py",
+            title=entry.title,
+            icon=entry.icon,
+            default=entry is navigation.ENTRIES[0],
+            visibility="visible" if not task or task in entry.tasks else "hidden",
+        )
+        for entry in navigation.ENTRIES
+    }
+    sections = {
+        section: [page for entry, page in drawn.items() if entry.section == section] for section in navigation.SECTIONS
+    }
+    named = st.navigation({section: found for section, found in sections.items() if found}, expanded=True)
+    return named, next(entry for entry, page in drawn.items() if page == named)
+
+
+def for_other_tasks(entry: navigation.Entry, task: str) -> None:
+    """Say that a page is not for this project; without a page in the address, go where this task starts."""
+    start = navigation.start_of(task)
+    if entry is navigation.ENTRIES[0] and start is not None:
+        st.switch_page(frame.PAGES / f"{start.name}.py")
+    frame.heading(entry.title, "")
+    messages.show_empty(
+        f"{entry.title} is not for this project.",
+        f"It works for {', '.join(entry.tasks)}; this project is {plain(task)}.",
+        icon=":material/block:",
+    )
+
+
 def main() -> None:
     """Draw the frame and the page the address names."""
     st.set_page_config(
@@ -47,16 +83,9 @@ def main() -> None:
     )
     mode = "dark" if st.context.theme.type == "dark" else "light"
     st.logo(str(frame.ASSETS / "logo" / f"logo-{mode}.svg"), icon_image=str(frame.ASSETS / "logo" / "icon.svg"))
-    page = st.navigation(
-        {
-            "Explore": [
-                st.Page(frame.PAGES / "overview.py", title="Overview", icon=":material/dashboard:", default=True),
-                st.Page(frame.ATTRIBUTION, title="Attribution", icon=":material/hub:"),
-            ],
-        },
-        expanded=True,
-    )
     opened = opening.current()
+    task = opened.audit.task if opened.audit is not None else ""
+    page, entry = choose_page(task)
     if opened.phase == "opening":
         preparing(opened)
     elif opened.phase == "failed":
@@ -66,7 +95,10 @@ def main() -> None:
         with messages.guard():
             work.panel(frame.project().audit.folder)
         with st.container(key=state.PAGE), messages.guard():
-            page.run()
+            if task in entry.tasks:
+                page.run()
+            else:
+                for_other_tasks(entry, task)
 
 
 main()

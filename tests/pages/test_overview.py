@@ -6,7 +6,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from forwardinf_core.errors import DataError
-from forwardinf_core.ui import messages, opening
+from forwardinf_core.ui import messages, navigation, opening
 from tests.pages.conftest import SHELL, Screens, linked
 from tests.pages.fake_services import HOSTILE, N_TEST, N_TRAIN, FakeAudit
 
@@ -87,3 +87,23 @@ def test_a_project_that_cannot_be_opened_says_why_and_offers_another_try(monkeyp
     app = AppTest.from_file(str(SHELL), default_timeout=20).run()
     assert "Add it" in app.warning[0].value
     assert app.button(key="try-again").label == "Try again"
+
+
+def test_a_page_for_other_tasks_is_not_listed_and_its_link_gets_an_answer(
+    screens: Screens, audit: FakeAudit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracing = navigation.Entry("Trace", "attribution", "Text tracing", ":material/hub:", navigation.LANGUAGE)
+    monkeypatch.setattr(navigation, "ENTRIES", (navigation.ENTRIES[0], tracing))
+    app = screens(audit, "attribution.py", query="test:test-0000")
+    assert not app.exception
+    assert "Text tracing is not for this project" in written(app)
+
+
+def test_a_project_of_another_task_starts_on_that_tasks_first_page(
+    screens: Screens, audit: FakeAudit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = navigation.Entry("Explore", "overview", "Overview", ":material/dashboard:", navigation.LANGUAGE)
+    monkeypatch.setattr(navigation, "ENTRIES", (first, navigation.ENTRIES[1]))
+    app = screens(audit)
+    assert not app.exception
+    assert app.title[0].value == "Attribution"

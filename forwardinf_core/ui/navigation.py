@@ -1,0 +1,38 @@
+"""Which pages there are, in which section, and for which tasks. A new page is one line here and a script in pages/."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Section = Literal["Explore", "Decide", "Trust", "Trace"]
+Task = Literal["image-classification", "text-classification", "causal-lm", "seq2seq-lm", "diffusion"]
+
+SECTIONS: tuple[Section, ...] = ("Explore", "Decide", "Trust", "Trace")  # from top to bottom
+CLASSIFICATION: tuple[Task, ...] = ("image-classification", "text-classification")
+LANGUAGE: tuple[Task, ...] = ("causal-lm", "seq2seq-lm")
+DIFFUSION: tuple[Task, ...] = ("diffusion",)
+EVERY: tuple[Task, ...] = (*CLASSIFICATION, *LANGUAGE, *DIFFUSION)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One page: its script in pages/ (the address is the script's name), and the tasks it can work for."""
+
+    section: Section
+    name: str
+    title: str
+    icon: str
+    tasks: tuple[Task, ...]
+
+
+ENTRIES: tuple[Entry, ...] = (
+    Entry("Explore", "overview", "Overview", ":material/dashboard:", CLASSIFICATION),
+    Entry("Explore", "attribution", "Attribution", ":material/hub:", CLASSIFICATION),
+)
+"""In the order of the navigation; the first is what the bare address shows."""
+
+
+def start_of(task: str) -> Entry | None:
+    """Return the first page for a task, or None where there is none yet."""
+    return next((entry for entry in ENTRIES if task in entry.tasks), None)
