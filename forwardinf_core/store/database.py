@@ -26,7 +26,7 @@ from forwardinf_core.store.files import make_folder
 from forwardinf_core.store.locks import turn
 
 History = Literal["project", "queue"]
-HEADS: dict[History, str] = {"project": "project_0001", "queue": "queue_0001"}
+HEADS: dict[History, str] = {"project": "project_0002", "queue": "queue_0001"}
 """The newest migration of each history; opening compares with it before it loads the migration tool."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_S = 10.0

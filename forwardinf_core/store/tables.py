@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Float, Index, Integer, MetaData, String, Text, text
+from sqlalchemy import JSON, BigInteger, Boolean, Float, Index, Integer, MetaData, String, Text, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -29,6 +29,34 @@ class RunRow(ProjectBase):
     created: Mapped[float] = mapped_column(Float)  # seconds since 1970, for display
     options: Mapped[dict[str, object]] = mapped_column(JSON)
     summary: Mapped[dict[str, object]] = mapped_column(JSON)
+
+
+class DecisionRow(ProjectBase):
+    """What a person decided about a row, or took back. Rows are added, never changed or removed."""
+
+    __tablename__ = "decisions"
+    seq: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
+    project: Mapped[str] = mapped_column(String(1000))  # folder of the project
+    audit: Mapped[str] = mapped_column(String(40))  # mislabels | leakage | tracing
+    entry: Mapped[str] = mapped_column(String(120))  # id given by whoever recorded it: a log sent twice counts once
+    step: Mapped[str] = mapped_column(String(120))  # what one undo takes back: a decision, or all of a bulk action
+    split: Mapped[str] = mapped_column(String(20))
+    row_id: Mapped[str] = mapped_column(Text)
+    action: Mapped[str] = mapped_column(String(20))
+    label: Mapped[int | None] = mapped_column(Integer)
+    reviewer: Mapped[str] = mapped_column(String(200))
+    at: Mapped[float] = mapped_column(Float)  # seconds since 1970
+    comment: Mapped[str] = mapped_column(Text)
+    score: Mapped[float | None] = mapped_column(Float)  # that the person saw
+    run_id: Mapped[str] = mapped_column(String(80))
+    undoes: Mapped[str | None] = mapped_column(String(120))  # step that this record takes back
+    settles: Mapped[bool] = mapped_column(Boolean)
+
+    __table_args__ = (
+        Index("one_entry_once", "project", "audit", "entry", unique=True),
+        Index("decisions_in_order", "project", "audit", "seq"),
+        {"sqlite_autoincrement": True},
+    )
 
 
 ACTIVE = "state IN ('queued', 'running', 'paused')"
