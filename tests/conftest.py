@@ -11,7 +11,7 @@ import pytest
 import torch
 
 if TYPE_CHECKING:
-    from forwardinf_core.audits.attribution import Audit
+    from forwardinf_core.audits.audit import Audit
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = Path(os.environ.get("FORWARDINF_TEST_DATA", ROOT.parent / "shared" / "data"))

@@ -10,11 +10,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 
 from forwardinf_core.audits import scopes
+from forwardinf_core.audits.context import Context
 from forwardinf_core.audits.methods import Method
 from forwardinf_core.audits.scopes import BATCH, Scope
 from forwardinf_core.datasets.rows import ImageRows
@@ -53,15 +54,6 @@ CURVATURES: dict[str, Callable[[Parameters], Curvature]] = {
     "subspace": SubspaceCurvature.from_tensors,
     "fisher": DualCurvature.from_tensors,
 }
-
-
-class Context(Protocol):
-    """What long work is given; a job's context, or the quick one of work that takes milliseconds."""
-
-    @property
-    def chunks(self) -> ChunkStore: ...
-
-    def report(self, done: float, total: float, note: str = "") -> None: ...
 
 
 @dataclass(frozen=True)

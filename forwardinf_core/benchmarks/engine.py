@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from forwardinf_core.audits import scopes
-from forwardinf_core.audits.attribution import Audit
+from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.methods import Method, method_named
 from forwardinf_core.audits.preparation import Opened, Workplace
 from forwardinf_core.audits.scoring import score_group, step_options

@@ -14,7 +14,7 @@ from forwardinf_core.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from forwardinf_core.audits.attribution import Audit
+    from forwardinf_core.audits.audit import Audit
     from forwardinf_core.audits.methods import Method
     from forwardinf_core.audits.records import Attribution
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 JOB_MODULES = (
     "forwardinf_core.jobs.measure",
-    "forwardinf_core.audits.attribution",
     "forwardinf_core.audits.fitting",
     "forwardinf_core.audits.opening",
 )

@@ -13,7 +13,7 @@ from forwardinf_core.ui import thumbs, wording
 from forwardinf_core.ui.components.gallery import Tile, Tone
 
 if TYPE_CHECKING:
-    from forwardinf_core.audits.attribution import Audit
+    from forwardinf_core.audits.audit import Audit
     from forwardinf_core.audits.records import Attribution, Prediction, TestPredictions
 
 ORDERS = ("Wrong first", "Only wrong", "Least sure first", "As in the file")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from forwardinf_core.errors import AuditError
 
 if TYPE_CHECKING:
-    from forwardinf_core.audits.attribution import Audit
+    from forwardinf_core.audits.audit import Audit
 
 LOG = logging.getLogger(__name__)
 

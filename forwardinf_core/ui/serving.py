@@ -20,7 +20,7 @@ from forwardinf_core.errors import AuditError
 from forwardinf_core.ui import opening, thumbs
 
 if TYPE_CHECKING:
-    from forwardinf_core.audits.attribution import Audit
+    from forwardinf_core.audits.audit import Audit
 
 LOG = logging.getLogger(__name__)
 

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from forwardinf_core.audits import attribution
-from forwardinf_core.audits.attribution import Audit, load_audit
+from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.methods import STEPS_OF_SCOPE, method_named, method_names
+from forwardinf_core.audits.opening import load_audit
 from forwardinf_core.audits.overview import summarise
 from forwardinf_core.errors import AuditError, DataError, ModelError
 from forwardinf_core.store.runs import list_runs

@@ -12,7 +12,7 @@ from forwardinf_core.ui import thumbs
 from forwardinf_core.ui.address import Address
 
 if TYPE_CHECKING:
-    from forwardinf_core.audits.attribution import Audit
+    from forwardinf_core.audits.audit import Audit
     from forwardinf_core.audits.records import Attribution, Prediction
 
 QUICK, REFINED = "head", "tail"
