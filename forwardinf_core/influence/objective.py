@@ -82,7 +82,7 @@ class Classification:
         change it is the change weighted by (p − y), METHOD 3.5.
         """
         label = batch["label"].unsqueeze(1)
-        return _log_mean_exp(outputs.log_softmax(1), change - change.gather(1, label))
+        return log_mean_exp(outputs.log_softmax(1), change - change.gather(1, label))
 
     def loss_changes_all_labels(self, outputs: Tensor, change: Tensor) -> Tensor:
         r"""Return the loss changes of each row under every label it could have, shape (n, n_classes).
@@ -99,7 +99,7 @@ class Classification:
         return gradient - F.one_hot(batch["label"], outputs.shape[1]).to(gradient.dtype)
 
 
-def _log_mean_exp(log_probabilities: Tensor, relative: Tensor) -> Tensor:
+def log_mean_exp(log_probabilities: Tensor, relative: Tensor) -> Tensor:
     r"""Return log Σ_j p_j exp(r_j) over the last axis, precise for small r and free of overflow for large."""
     probabilities = log_probabilities.exp()
     shifted = log_probabilities + relative
