@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from forwardinf_core.store.chunks import ChunkStore
+
+Result = TypeVar("Result")
 
 
 class Context(Protocol):
@@ -14,6 +17,8 @@ class Context(Protocol):
     def chunks(self) -> ChunkStore: ...
 
     def report(self, done: float, total: float, note: str = "") -> None: ...
+
+    def halve_on_out_of_memory(self, compute: Callable[[int], Result], batch_size: int) -> Result: ...
 
 
 class AtOnce:
@@ -25,3 +30,7 @@ class AtOnce:
 
     def report(self, done: float, total: float, note: str = "") -> None:
         """Tell nobody."""
+
+    def halve_on_out_of_memory(self, compute: Callable[[int], Result], batch_size: int) -> Result:
+        """Return ``compute(batch_size)``: what takes milliseconds takes little memory."""
+        return compute(batch_size)

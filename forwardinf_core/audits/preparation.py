@@ -72,7 +72,7 @@ class Workplace:
             if name not in self.opened.scopes:
                 piece = scopes.cut(self.model, name, self.graph)
                 if not scopes.is_cached(self.audit_dir, self.model, self.train, name):
-                    scopes.write_cache(self.audit_dir, self.model, self.train, piece, self.context.report)
+                    scopes.write_cache(self.audit_dir, self.model, self.train, piece, self.context)
                 self.opened.scopes[name] = scopes.open_scope(self.audit_dir, self.model, self.train, piece)
             return self.opened.scopes[name]
 
@@ -176,7 +176,8 @@ def _fit(place: Workplace, scope: Scope, method: Method) -> Curvature:
     graph = _graph(place, scope)
     sample = scope.rows
     if len(sample) > FACTOR_ROWS:
-        sample = sampled_rows(sample, gradient_sizes(graph, sample, BATCH), FACTOR_ROWS, seed=0)
+        sizes = place.context.halve_on_out_of_memory(lambda size: gradient_sizes(graph, scope.rows, size), BATCH)
+        sample = sampled_rows(sample, sizes, FACTOR_ROWS, seed=0)
     bases = _run(place, prefix, "factors", FactorFit(graph), sample)
     ekfac = _run(place, prefix, "eigenvalues", EigenvalueFit(graph, bases), sample)
     if method.curvature == "ekfac":
@@ -195,7 +196,14 @@ def _rebuilt(scope: Scope, method: Method, tensors: Parameters) -> Curvature:
 
 
 def _run(place: Workplace, prefix: str, stage: str, fit: Fit[Fitted], rows: Rows) -> Fitted:
-    """Run one read of the rows from its last saved state; bit-equal whether it was interrupted or not."""
+    """Run one read of the rows from its last saved state; bit-equal whether it was interrupted or not.
+
+    Where memory runs out it goes back to that state, for a batch may have been added in part, and on in smaller pieces.
+    """
+    return place.context.halve_on_out_of_memory(lambda size: _read(place, prefix, stage, fit, rows, size), BATCH)
+
+
+def _read(place: Workplace, prefix: str, stage: str, fit: Fit[Fitted], rows: Rows, piece: int) -> Fitted:
     chunks, batches = place.context.chunks, list(slices(len(rows), BATCH))
     name = f"{prefix}-{stage}-"
     state, first = fit.start(), 0
@@ -206,7 +214,9 @@ def _run(place: Workplace, prefix: str, stage: str, fit: Fit[Fitted], rows: Rows
             break
     with torch.no_grad():
         for number in range(first, len(batches)):
-            state = fit.accumulate(state, rows.batch(*batches[number]))
+            first_row, end = batches[number]
+            for start, stop in slices(end - first_row, piece):
+                state = fit.accumulate(state, rows.batch(first_row + start, first_row + stop))
             if (number + 1) % SAVE_EVERY == 0 or number + 1 == len(batches):
                 chunks.put(f"{name}{number + 1:08d}", state)
             place.context.report(number + 1, len(batches), f"Fitting the curvature: {STAGE_WORDS[stage]}")

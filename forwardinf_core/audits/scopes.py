@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from forwardinf_core.audits.context import Context
 from forwardinf_core.datasets.rows import ImageRows
 from forwardinf_core.errors import ModelError
 from forwardinf_core.influence.anatomy import NO_HEAD, NO_HEAD_HINT, NO_TAIL, NO_TAIL_HINT
 from forwardinf_core.influence.graph import GraphNetwork
 from forwardinf_core.influence.head import FEATURES, HeadNetwork
-from forwardinf_core.influence.network import FullNetwork, Network, Rows
+from forwardinf_core.influence.network import FullNetwork, Network, Rows, slices
 from forwardinf_core.influence.objective import Batch
 from forwardinf_core.influence.split import cut as cut_graph
 from forwardinf_core.models.audit_model import AuditModel
@@ -30,8 +32,8 @@ from forwardinf_core.store.binding import Binding
 BATCH = 200  # rows of one forward pass: the fastest on two cores (METHOD, cost)
 BLOCK = 1000  # rows of one block on disk, a multiple of BATCH so that cached and fresh batches have the same rows
 OUTPUTS = "outputs"
-
-Report = Callable[[int, int, str], None]
+BATCH_ROWS = "batch_rows"
+SHAPE_ROWS = 2  # rows that the shapes of a cache are read off
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,14 @@ class Scope:
     """A network ready to score: what may move, the training rows as it reads them, and their unchanged outputs.
 
     ``embed`` turns a batch of the model's inputs into a batch of this network (through the frozen trunk).
+    ``batch_rows`` says of each row how many rows the batch had that its base outputs come from.
     """
 
     name: str
     network: Network
     rows: Rows
     base_outputs: Tensor  # (n_train, …)
+    batch_rows: Tensor  # (n_train,) int32
     embed: Callable[[Batch], Batch]
     folder: Path
 
@@ -121,17 +125,17 @@ def is_cached(audit_dir: Path, model: AuditModel, train: ImageRows, name: str) -
     """Say whether the scope's cache is complete."""
     folder, bound = scope_folder(audit_dir, model, train, name), scope_binding(model, train, name)
     names = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-    return OUTPUTS in names and all(is_complete(folder / array, bound) for array in names)
+    return {OUTPUTS, BATCH_ROWS} <= set(names) and all(is_complete(folder / array, bound) for array in names)
 
 
 @torch.inference_mode()
-def write_cache(audit_dir: Path, model: AuditModel, train: ImageRows, piece: Cut, report: Report) -> None:
+def write_cache(audit_dir: Path, model: AuditModel, train: ImageRows, piece: Cut, context: Context) -> None:
     """Run the frozen part once over all training rows and keep what the scope needs; goes on where it was stopped."""
     folder, bound = scope_folder(audit_dir, model, train, piece.name), scope_binding(model, train, piece.name)
     rows = ModelRows(model, train)
-    first = _computed(piece, rows, 0, min(BATCH, len(rows)))
+    first = _computed(piece, rows, 0, min(SHAPE_ROWS, len(rows)))
     writers = {
-        name: ArrayWriter(folder / name, Layout((len(rows), *value.shape[1:]), "float32", BLOCK), bound)
+        name: ArrayWriter(folder / name, Layout((len(rows), *value.shape[1:]), _dtype(name), BLOCK), bound)
         for name, value in first.items()
     }
     opened = []
@@ -140,13 +144,13 @@ def write_cache(audit_dir: Path, model: AuditModel, train: ImageRows, piece: Cut
             opened.append(writer.__enter__())
         missing = sorted({block for writer in writers.values() for block in writer.missing()})
         done = len(rows) - sum(stop - start for start, stop in missing)
-        report(done, len(rows), "Reading the training rows")
+        context.report(done, len(rows), "Reading the training rows")
         for start, stop in missing:
-            pieces = [_computed(piece, rows, at, min(at + BATCH, stop)) for at in range(start, stop, BATCH)]
+            values = context.halve_on_out_of_memory(partial(_block, piece, rows, start, stop), BATCH)
             for name, writer in writers.items():
-                writer.write(start, torch.cat([values[name] for values in pieces]).float())
+                writer.write(start, values[name])
             done += stop - start
-            report(done, len(rows), "Reading the training rows")
+            context.report(done, len(rows), "Reading the training rows")
     finally:
         for writer in opened:
             writer.__exit__()
@@ -155,18 +159,28 @@ def write_cache(audit_dir: Path, model: AuditModel, train: ImageRows, piece: Cut
 def open_scope(audit_dir: Path, model: AuditModel, train: ImageRows, piece: Cut) -> Scope:
     """Open a scope whose cache is complete. Raises StoreError where it is not."""
     folder, bound = scope_folder(audit_dir, model, train, piece.name), scope_binding(model, train, piece.name)
-    outputs = open_tensor(folder / OUTPUTS, bound)
+    outputs, batch_rows = open_tensor(folder / OUTPUTS, bound), open_tensor(folder / BATCH_ROWS, bound)
     rows: Rows = ModelRows(model, train)
     if piece.cached:
         activations = {name: open_tensor(folder / name, bound) for name in piece.cached}
         rows = CachedRows(activations, torch.from_numpy(train.labels.copy()))
-    return Scope(piece.name, piece.network, rows, outputs, piece.embed, folder)
+    return Scope(piece.name, piece.network, rows, outputs, batch_rows, piece.embed, folder)
+
+
+def _block(piece: Cut, rows: Rows, start: int, stop: int, size: int) -> dict[str, Tensor]:
+    parts = [_computed(piece, rows, start + first, start + last) for first, last in slices(stop - start, size)]
+    return {name: torch.cat([part[name] for part in parts]).to(getattr(torch, _dtype(name))) for name in parts[0]}
+
+
+def _dtype(name: str) -> str:
+    return "int32" if name == BATCH_ROWS else "float32"
 
 
 def _computed(piece: Cut, rows: Rows, start: int, stop: int) -> dict[str, Tensor]:
     embedded = {name: _laid_out(value) for name, value in piece.embed(rows.batch(start, stop)).items()}
     outputs = piece.network.outputs(piece.network.parameters, embedded)
-    return {name: embedded[name] for name in piece.cached} | {OUTPUTS: outputs}
+    made = {OUTPUTS: outputs, BATCH_ROWS: torch.full((stop - start,), stop - start)}
+    return {name: embedded[name] for name in piece.cached} | made
 
 
 def _laid_out(value: Tensor) -> Tensor:

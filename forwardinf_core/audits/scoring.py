@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from forwardinf_core.audits.preparation import Workplace
 from forwardinf_core.audits.scopes import BATCH, BLOCK, Scope
 from forwardinf_core.influence.combining import ChosenRows, average_tables, shortlist_positions
 from forwardinf_core.influence.head import HeadNetwork
-from forwardinf_core.influence.network import FullNetwork, RestrictedNetwork, slices
+from forwardinf_core.influence.network import FullNetwork, RestrictedNetwork, Rows, slices
 from forwardinf_core.influence.objective import Batch
 from forwardinf_core.influence.released import released_update
 from forwardinf_core.influence.scores import ScoreTable
@@ -74,7 +75,9 @@ def score_group(place: Workplace, method: Method, queries: Sequence[Batch]) -> S
     quick = method if second is None else shortlisting(method)
     scope, updates = _updates(place, quick, first, queries, clock)
     with clock.phase("control"):
-        control, control_rows = unchanged_control(scope)
+        control, control_rows = place.context.halve_on_out_of_memory(
+            partial(unchanged_control, scope), _batch_size(scope)
+        )
     with clock.phase("score"):
         scores, changes = _pass_over(place, scope, updates, quick, stamp_of(place, method, queries))
     base = base_losses(place, scope)
@@ -95,7 +98,7 @@ def base_losses(place: Workplace, scope: Scope) -> NDArray[np.float32]:
     return losses
 
 
-def unchanged_control(scope: Scope) -> tuple[float, int]:
+def unchanged_control(scope: Scope, batch_size: int) -> tuple[float, int]:
     """Return the largest |score| of the unchanged model, and the rows looked at.
 
     The same code that scores, with a change of zero; the first batch of rows, or all of them for the head, where that
@@ -112,10 +115,10 @@ def unchanged_control(scope: Scope) -> tuple[float, int]:
         StepOptions(),
     )
     rows = len(scope.rows) if isinstance(scope.network, HeadNetwork) else min(BATCH, len(scope.rows))
-    scores = [
-        score_batch(scope.network, scope.rows.batch(start, stop), [unchanged], scope.base_outputs[start:stop])
-        for start, stop in slices(rows, _batch_size(scope))
-    ]
+    scores = []
+    for start, stop in slices(rows, batch_size):
+        batch = scope.rows.batch(start, stop)
+        scores.append(score_batch(scope.network, batch, [unchanged], base_outputs(scope, batch, start, stop)))
     return float(torch.cat(scores).abs().max()), rows
 
 
@@ -170,7 +173,8 @@ def _pass_over(
         key = f"{scope.name}-{stamp}-{start:010d}"
         found = place.context.chunks.get(key) if scope.name == "full" else None
         if found is None:
-            found = _block(scope, updates, method, start, stop)
+            work = partial(_block, scope, updates, method, start, stop)
+            found = place.context.halve_on_out_of_memory(work, _batch_size(scope))
             if scope.name == "full":  # a block of another scope takes less time than keeping it
                 place.context.chunks.put(key, found)
         parts.append(found)
@@ -185,12 +189,27 @@ def _batch_size(scope: Scope) -> int:
     return HEAD_BATCH if isinstance(scope.network, HeadNetwork) else BATCH
 
 
-def _block(scope: Scope, updates: Sequence[Update], method: Method, start: int, stop: int) -> dict[str, Tensor]:
-    """Score one block of rows for all queries, in batches of the composition the base outputs were made with."""
+@torch.no_grad()
+def base_outputs(scope: Scope, batch: Batch, start: int, stop: int) -> Tensor:
+    """Return the unchanged model's outputs of rows start … stop − 1, as a batch of exactly these rows gives them.
+
+    They are read from the cache where they were made so. Where memory ran out, then or now, the batches were of another
+    size and may differ in their last bits: then they are made anew, so that an unchanged model still scores exactly 0.
+    """
+    if isinstance(scope.network, HeadNetwork) or bool((scope.batch_rows[start:stop] == stop - start).all()):
+        return scope.base_outputs[start:stop]
+    return scope.network.outputs(scope.network.parameters, batch)
+
+
+def _block(
+    scope: Scope, updates: Sequence[Update], method: Method, start: int, stop: int, batch_size: int
+) -> dict[str, Tensor]:
+    """Score one block of rows for all queries."""
     scores, changes = [], []
-    for first, last in slices(stop - start, _batch_size(scope)):
-        base = scope.base_outputs[start + first : start + last]
-        found = _scored(scope, scope.rows.batch(start + first, start + last), base, updates, method)
+    for first, last in slices(stop - start, batch_size):
+        batch = scope.rows.batch(start + first, start + last)
+        base = base_outputs(scope, batch, start + first, start + last)
+        found = _scored(scope, batch, base, updates, method)
         scores.append(found[0])
         changes.append(found[1])
     sides = [torch.cat([part[side] for part in changes], 1) for side in range(len(changes[0]))]
@@ -221,17 +240,21 @@ def _rescored(
         for number, (one, update) in enumerate(zip(scored, updates, strict=True)):
             positions = shortlist_positions(one.table.score, method.shortlist)
             chosen = ChosenRows(scope.rows, positions)
-            found = []
-            with torch.no_grad():
-                for start, stop in slices(len(chosen), BATCH):
-                    found.append(
-                        score_batch(scope.network, chosen.batch(start, stop), [update], None, form=method.form)
-                    )
+            work = partial(_fresh_scores, scope, chosen, update, method)
             full = np.full(len(one.table.score), np.nan, dtype=np.float32)
-            full[positions] = torch.cat(found)[:, 0].float().numpy()
+            full[positions] = place.context.halve_on_out_of_memory(work, BATCH).numpy()
             result.append(replace(one, table=ScoreTable(one.table.score, one.table.base_loss, "cascade", full)))
             place.context.report(number + 1, len(scored), "Re-scoring the shortlists")
     return result
+
+
+def _fresh_scores(scope: Scope, rows: Rows, update: Update, method: Method, batch_size: int) -> Tensor:
+    """Score some rows (n,), the unchanged model evaluated on the same batches."""
+    parts = [
+        score_batch(scope.network, rows.batch(start, stop), [update], None, form=method.form)
+        for start, stop in slices(len(rows), batch_size)
+    ]
+    return torch.cat(parts)[:, 0].float()
 
 
 def averaged(groups: Sequence[ScoredGroup]) -> ScoredGroup:
