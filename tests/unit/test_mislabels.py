@@ -1,0 +1,99 @@
+"""The search for wrong labels on the digits demo, whose planted errors are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from forwardinf_core.audits.attribution import Audit
+from forwardinf_core.audits.mislabels.finding import FindOptions, find_suspects, suspects_now
+from forwardinf_core.audits.mislabels.records import Suspects
+from forwardinf_core.audits.mislabels.requirements import checked_labels, notes_on
+from forwardinf_core.cli import main
+from forwardinf_core.datasets.views import Relabelled, Subset
+from forwardinf_core.errors import DataError
+from forwardinf_core.store.runs import list_runs
+
+
+@pytest.fixture(scope="module")
+def suspects(digits_audit: Audit) -> Suspects:
+    return suspects_now(digits_audit)
+
+
+def planted(audit: Audit) -> np.ndarray:
+    return np.array([audit.planted(p).startswith("Planted wrong label") for p in range(len(audit.train_ids))])
+
+
+def test_planted_wrong_labels_come_first(digits_audit: Audit, suspects: Suspects) -> None:
+    wrong = planted(digits_audit)
+    assert roc_auc_score(wrong, suspects.score) > 0.98
+    assert wrong[suspects.ranking[:40]].mean() > 0.9
+    for name, signal in suspects.signals.items():
+        assert roc_auc_score(wrong, signal) > 0.9, name
+
+
+def test_the_suggested_label_is_the_true_one_of_most_planted_errors(digits_audit: Audit, suspects: Suspects) -> None:
+    truth = digits_audit.train.labels_in("true_label")
+    wrong = planted(digits_audit)
+    assert (suspects.suggested[wrong] == truth[wrong]).mean() > 0.8
+    assert (suspects.suggested[~wrong] == truth[~wrong]).mean() > 0.97
+
+
+def test_the_record_keeps_what_a_review_needs(digits_audit: Audit, suspects: Suspects) -> None:
+    n = len(digits_audit.train_ids)
+    assert suspects.score.dtype == np.float32
+    assert suspects.score.shape == suspects.label.shape == suspects.expected_precision.shape == (n,)
+    assert suspects.likely.shape == suspects.likely_share.shape == (n, 9)
+    assert (np.diff(suspects.likely_share, axis=1) <= 0).all()
+    assert ((suspects.expected_precision >= 0) & (suspects.expected_precision <= 1)).all()
+    assert suspects.n_wrong_by_class.sum() == pytest.approx(suspects.n_wrong, rel=1e-4)
+    first = int(suspects.ranking[0])
+    assert len(suspects.reasons(first)) >= 2
+    assert first not in suspects.neighbours(first)
+    assert len(suspects.neighbours(first)) == 30
+
+
+def test_a_search_is_stored_and_read_back(digits_audit: Audit, suspects: Suspects) -> None:
+    before = len(list_runs(digits_audit.project, "mislabels"))
+    again = suspects_now(digits_audit)
+    assert again.run_id == suspects.run_id
+    assert np.array_equal(again.score, suspects.score)
+    assert len(list_runs(digits_audit.project, "mislabels")) == before
+    assert find_suspects(digits_audit, FindOptions(seed=77)) is None
+
+
+def test_the_command_writes_one_line_a_training_row(digits_audit: Audit, suspects: Suspects, tmp_path, capsys) -> None:
+    out = tmp_path / "scores.parquet"
+    assert main(["mislabels", str(digits_audit.folder), "--scores", str(out), "--json"]) == 0
+    table = pd.read_parquet(out)
+    assert list(table.columns) == ["id", "score", "label", "suggested_label"]
+    assert table["id"].tolist() == list(digits_audit.train_ids)
+    assert table["label"].tolist() == digits_audit.train.column("label").tolist()
+    assert np.array_equal(table["score"].to_numpy(), suspects.score)
+    assert '"n_wrong"' in capsys.readouterr().out
+
+
+def test_an_unknown_method_gets_a_sentence_with_the_ones_there_are(digits_audit: Audit, capsys) -> None:
+    assert main(["mislabels", str(digits_audit.folder), "--method", "magic"]) == 2
+    assert "held_out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [([3] * 50, "Every training row is labelled"), ([0, 1], "2 rows, too few"), ([0, 1] * 10 + [-1], "have no label")],
+)
+def test_rows_that_cannot_be_judged_get_a_sentence(digits_audit: Audit, labels: list[int], sentence: str) -> None:
+    rows = Relabelled(Subset(digits_audit.train, np.arange(len(labels))), labels)
+    with pytest.raises(DataError, match=sentence):
+        checked_labels(rows)
+
+
+def test_a_class_with_one_row_is_named(digits_audit: Audit) -> None:
+    labels = np.array([0, 1] * 10 + [7])
+    rows = Relabelled(Subset(digits_audit.train, np.arange(len(labels))), labels)
+    (note,) = notes_on(rows, labels)
+    assert "‘7’" in note
+    assert torch.is_tensor(torch.from_numpy(checked_labels(rows)))
