@@ -11,7 +11,7 @@ from forwardinf_core.commands.output import AsJson, print_json, print_table
 from forwardinf_core.commands.progress import progress_line
 
 if TYPE_CHECKING:
-    from forwardinf_core.audits.attribution import Audit
+    from forwardinf_core.audits.audit import Audit
     from forwardinf_core.audits.mislabels.records import Suspects
 
 

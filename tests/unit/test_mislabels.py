@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from forwardinf_core.audits.attribution import Audit
+from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.mislabels.finding import FindOptions, find_suspects, suspects_now
 from forwardinf_core.audits.mislabels.records import Suspects
 from forwardinf_core.audits.mislabels.requirements import checked_labels, notes_on

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from forwardinf_core.audits.attribution import Audit
+from forwardinf_core.audits.audit import Audit
 
 USUAL_COLUMN = "label"
 

@@ -16,12 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from forwardinf_core.audits.attribution import Audit, load_audit
+from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.mislabels import heads, neighbours, ranking
 from forwardinf_core.audits.mislabels.opinions import Opinion
 from forwardinf_core.audits.mislabels.planted import Calibration, Planted, plant
 from forwardinf_core.audits.mislabels.records import Suspects
 from forwardinf_core.audits.mislabels.requirements import checked_labels, notes_on
+from forwardinf_core.audits.opening import load_audit
 from forwardinf_core.errors import DataError
 from forwardinf_core.influence.head import FEATURES
 from forwardinf_core.influence.network import slices

@@ -48,12 +48,13 @@ class Suspects:
 
     def neighbours(self, position: int) -> NDArray[np.int64]:
         """Return the positions of the nearest training rows, nearest first, (≤30,)."""
-        return self.nearest[position].astype(np.int64)
+        found: NDArray[np.int64] = self.nearest[position].astype(np.int64)
+        return found
 
     def against(self, position: int) -> NDArray[np.int64]:
         """Return positions among the trusted rows of those that speak against the row's label, strongest first."""
-        found = self.trusted_against[position]
-        return found[found >= 0].astype(np.int64)
+        found: NDArray[np.int64] = self.trusted_against[position].astype(np.int64)
+        return found[found >= 0]
 
     def reasons(self, position: int) -> tuple[str, ...]:
         """Return why the row is suspicious, or why it is not, the weightiest first."""
