@@ -90,12 +90,12 @@ class Scene:
     @cached_property
     def images(self) -> Batch:
         rows = self.problem.recipe.rows
-        return {"x": self.problem.recipe.normalise(rows.pixels), "label": rows.labels}
+        return {"x": self.problem.recipe.normalise(rows.inputs), "label": rows.labels}
 
     @cached_property
     def image_queries(self) -> list[Batch]:
         queries = self.problem.queries
-        pixels = self.problem.recipe.normalise(queries.pixels)
+        pixels = self.problem.recipe.normalise(queries.inputs)
         return [{"x": pixels[i : i + 1], "label": queries.labels[i : i + 1]} for i in range(len(pixels))]
 
     @cached_property

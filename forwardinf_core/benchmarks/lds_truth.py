@@ -23,8 +23,9 @@ from forwardinf_core.errors import DataError
 from forwardinf_core.models.baseline import Baseline, BaselineConfig
 from forwardinf_core.models.training import TrainingOptions
 from forwardinf_core.store.chunks import ChunkStore
+from forwardinf_core.verification.image_recipe import ImageRecipe
 from forwardinf_core.verification.lds import Truth
-from forwardinf_core.verification.retraining import ImageSet, Recipe, Report, Retraining, Task, half_subsets
+from forwardinf_core.verification.retraining import Examples, Report, Retraining, Task, half_subsets
 
 ProblemName = Literal["digits", "cifar10n"]
 
@@ -39,8 +40,8 @@ class Problem:
     """A set to retrain on, queries from its test rows drawn at random, and how many halves with how many seeds."""
 
     name: ProblemName
-    recipe: Recipe
-    queries: ImageSet
+    recipe: ImageRecipe
+    queries: Examples
     n_subsets: int
     n_seeds: int
 
@@ -62,12 +63,12 @@ def digits() -> Problem:
     labels = torch.as_tensor(data.target).long()
     order = torch.as_tensor(np.random.default_rng(SPLIT_SEED).permutation(len(labels)))
     rows, queries = order[500:], order[:N_QUERIES]
-    recipe = Recipe(
+    recipe = ImageRecipe(
         BaselineConfig(10, channels=1, size=8, width=16),
         TrainingOptions(epochs=16, batch_size=64, shift=1),
-        ImageSet(pixels[rows], labels[rows]),
+        Examples(pixels[rows], labels[rows]),
     )
-    return Problem("digits", recipe, ImageSet(pixels[queries], labels[queries]), n_subsets=100, n_seeds=3)
+    return Problem("digits", recipe, Examples(pixels[queries], labels[queries]), n_subsets=100, n_seeds=3)
 
 
 def cifar10n(folder: Path) -> Problem:
@@ -75,7 +76,7 @@ def cifar10n(folder: Path) -> Problem:
     train, test = _table(folder / "train.parquet"), _table(folder / "test.parquet")
     random = np.random.default_rng(SPLIT_SEED)
     rows, queries = random.permutation(len(train))[:2_000], random.permutation(len(test))[:N_QUERIES]
-    recipe = Recipe(
+    recipe = ImageRecipe(
         BaselineConfig(10, channels=3, size=32, width=16),
         TrainingOptions(epochs=15, batch_size=32, shift=2, flip=True),
         _images(train.iloc[np.sort(rows)]),
@@ -118,9 +119,9 @@ def _table(path: Path) -> pd.DataFrame:
     return pd.read_parquet(path, columns=["image", "label"])
 
 
-def _images(table: pd.DataFrame) -> ImageSet:
+def _images(table: pd.DataFrame) -> Examples:
     pixels = np.stack([np.asarray(Image.open(io.BytesIO(content)).convert("RGB")) for content in table["image"]])
-    return ImageSet(_channels_first(pixels), torch.as_tensor(table["label"].to_numpy().copy()).long())
+    return Examples(_channels_first(pixels), torch.as_tensor(table["label"].to_numpy().copy()).long())
 
 
 def _channels_first(pixels: np.ndarray) -> Tensor:

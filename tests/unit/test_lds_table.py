@@ -14,8 +14,9 @@ from forwardinf_core.benchmarks.lds_table import averaged, compare, make_scores,
 from forwardinf_core.benchmarks.lds_truth import Problem, digits, make_truth, reference_models
 from forwardinf_core.models.baseline import Baseline, BaselineConfig
 from forwardinf_core.models.training import TrainingOptions
+from forwardinf_core.verification.image_recipe import ImageRecipe
 from forwardinf_core.verification.lds import Truth, spearman, subset_sums
-from forwardinf_core.verification.retraining import ImageSet, Recipe, half_subsets
+from forwardinf_core.verification.retraining import Examples, half_subsets
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +26,13 @@ def problem() -> Problem:
     pixels = torch.randint(0, 120, (46, 1, 8, 8), generator=generator)
     pixels[labels == 0, :, :, ::2] += 60
     pixels[labels == 1, :, ::2, :] += 60
-    images = ImageSet(pixels.to(torch.uint8), labels)
-    recipe = Recipe(
+    images = Examples(pixels.to(torch.uint8), labels)
+    recipe = ImageRecipe(
         BaselineConfig(3, channels=1, size=8, width=2),
         TrainingOptions(epochs=2, batch_size=10),
-        ImageSet(images.pixels[:40], images.labels[:40]),
+        Examples(images.inputs[:40], images.labels[:40]),
     )
-    return Problem("digits", recipe, ImageSet(images.pixels[40:], images.labels[40:]), n_subsets=12, n_seeds=2)
+    return Problem("digits", recipe, Examples(images.inputs[40:], images.labels[40:]), n_subsets=12, n_seeds=2)
 
 
 @pytest.fixture(scope="module")

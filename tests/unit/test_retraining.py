@@ -13,21 +13,22 @@ from forwardinf_core.errors import CancelledError
 from forwardinf_core.models.baseline import BaselineConfig
 from forwardinf_core.models.training import TrainingOptions
 from forwardinf_core.store.chunks import ChunkStore
-from forwardinf_core.verification.retraining import ImageSet, Recipe, Retraining, Task, half_subsets
+from forwardinf_core.verification.image_recipe import ImageRecipe
+from forwardinf_core.verification.retraining import Examples, Retraining, Task, failures, half_subsets
 
 
 @pytest.fixture
-def rows() -> ImageSet:
+def rows() -> Examples:
     labels = torch.arange(40) % 2
     pixels = torch.randint(0, 60, (40, 1, 8, 8), generator=torch.Generator().manual_seed(0))
     pixels[labels == 1, :, :4] += 150
-    return ImageSet(pixels.to(torch.uint8), labels)
+    return Examples(pixels.to(torch.uint8), labels)
 
 
 @pytest.fixture
-def retraining(rows: ImageSet, tmp_path: Path) -> Retraining:
-    recipe = Recipe(BaselineConfig(2, channels=1, size=8, width=2), TrainingOptions(epochs=2, batch_size=10), rows)
-    watched = ImageSet(rows.pixels[:6], rows.labels[:6])
+def retraining(rows: Examples, tmp_path: Path) -> Retraining:
+    recipe = ImageRecipe(BaselineConfig(2, channels=1, size=8, width=2), TrainingOptions(epochs=2, batch_size=10), rows)
+    watched = Examples(rows.inputs[:6], rows.labels[:6])
     return Retraining(recipe, watched, ChunkStore(tmp_path, recipe.binding("test", watched=watched)))
 
 
@@ -38,7 +39,7 @@ def tasks_of(count: int) -> list[Task]:
 def test_an_outcome_is_kept_and_read_back_without_training(retraining: Retraining, monkeypatch) -> None:
     task = tasks_of(1)[0]
     first = retraining.outcome(task)
-    monkeypatch.setattr(Recipe, "network", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(ImageRecipe, "network", lambda *_: pytest.fail("trained again"))
     again = retraining.outcome(task)
     assert torch.equal(first.outputs, again.outputs)
     assert first.outputs.shape == (6, 2)
@@ -49,8 +50,10 @@ def test_subset_and_seed_decide_the_outcome(retraining: Retraining) -> None:
     first, other_seed, other_half, _ = retraining.outcomes(tasks_of(2))
     assert not torch.equal(first.outputs, other_seed.outputs)
     assert not torch.equal(first.outputs, other_half.outputs)
-    module, _ = retraining.recipe.network(tasks_of(1)[0])
-    logits = module(retraining.recipe.normalise(retraining.watched.pixels)).detach()
+    recipe = retraining.recipe
+    assert isinstance(recipe, ImageRecipe)
+    module, _ = recipe.network(tasks_of(1)[0])
+    logits = module(recipe.normalise(retraining.watched.inputs)).detach()
     torch.testing.assert_close(first.outputs, logits)
 
 
@@ -83,8 +86,10 @@ def test_a_cancelled_ladder_keeps_what_was_trained_and_goes_on(retraining: Retra
     assert fractions == [0.75, 1.0]
 
 
-def test_a_training_that_diverges_is_kept_as_failed_and_not_repeated(rows: ImageSet, tmp_path: Path) -> None:
-    recipe = Recipe(BaselineConfig(2, channels=1, size=8, width=2), TrainingOptions(learning_rate=float("inf")), rows)
+def test_a_training_that_diverges_is_kept_as_failed_and_not_repeated(rows: Examples, tmp_path: Path) -> None:
+    recipe = ImageRecipe(
+        BaselineConfig(2, channels=1, size=8, width=2), TrainingOptions(learning_rate=float("inf")), rows
+    )
     retraining = Retraining(recipe, rows, ChunkStore(tmp_path, recipe.binding("test", watched=rows)))
     assert retraining.outcome(tasks_of(1)[0]).failed
     assert retraining.store.keys() == [tasks_of(1)[0].key]
@@ -93,7 +98,7 @@ def test_a_training_that_diverges_is_kept_as_failed_and_not_repeated(rows: Image
 def test_the_binding_changes_with_rows_options_and_model_but_not_with_the_recipes_seed(retraining: Retraining) -> None:
     recipe = retraining.recipe
     key = recipe.binding("test").key()
-    flipped = ImageSet(recipe.rows.pixels, 1 - recipe.rows.labels)
+    flipped = Examples(recipe.rows.inputs, 1 - recipe.rows.labels)
     assert replace(recipe, rows=flipped).binding("test").key() != key
     assert replace(recipe, options=replace(recipe.options, epochs=3)).binding("test").key() != key
     assert replace(recipe, config=replace(recipe.config, width=3)).binding("test").key() != key
@@ -109,3 +114,32 @@ def test_two_processes_train_the_same_networks_as_one(retraining: Retraining, tm
     together = replace(retraining, store=store).outcomes(tasks, workers=2)
     torch.set_num_threads(threads)
     assert all(np.array_equal(a.outputs, b.outputs) for a, b in zip(alone, together, strict=True))
+
+
+def test_other_labels_are_another_task_and_train_another_network(retraining: Retraining) -> None:
+    plain = tasks_of(1)[0]
+    relabelled = replace(plain, labels={int(plain.subset[0]): 1 - int(retraining.recipe.rows.labels[plain.subset[0]])})
+    assert relabelled.key != plain.key
+    assert replace(plain, labels={}, name="in words").key == plain.key
+    assert not torch.equal(retraining.outcome(relabelled).outputs, retraining.outcome(plain).outputs)
+    flipped = relabelled.labelled(retraining.recipe.rows.labels)
+    assert (flipped != retraining.recipe.rows.labels).nonzero().flatten().tolist() == [int(plain.subset[0])]
+
+
+def test_dropped_rows_are_what_is_missing_from_the_subset() -> None:
+    assert Task.without(6, [4, 0], seed=1).subset.tolist() == [1, 2, 3, 5]
+
+
+def test_a_failed_training_is_named_in_words(rows: Examples, tmp_path: Path) -> None:
+    recipe = ImageRecipe(BaselineConfig(2, channels=1, size=8, width=2), TrainingOptions(epochs=1), rows)
+    retraining = Retraining(recipe, rows, ChunkStore(tmp_path, recipe.binding("test", watched=rows)))
+    tasks = [Task(np.arange(40), seed, name="on all rows") for seed in (0, 1)]
+    retraining.store.put(tasks[1].key, {"outputs": torch.full((40, 2), torch.nan)})
+    assert failures(tasks, retraining.outcomes(tasks)) == ("on all rows, seed 1",)
+
+
+def test_an_outcome_of_some_rows_can_be_judged_by_other_labels(retraining: Retraining) -> None:
+    outcome = retraining.outcome(tasks_of(1)[0])
+    part = outcome.at([3, 1], labels=[0, 0])
+    assert torch.equal(part.outputs, outcome.outputs[[3, 1]])
+    torch.testing.assert_close(part.losses, -outcome.outputs.log_softmax(1)[[3, 1], 0])

@@ -1,0 +1,77 @@
+"""From an open project to what can be retrained: its own training rows, by the recipe of the built-in network.
+
+What is retrained is watched on all rows of the project, training rows first and test rows after them, so that every
+question (fidelity, removal, memorisation, cleaning) reads the same stored outcomes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from forwardinf_core.audits.attribution import Audit
+from forwardinf_core.audits.fitting import FitOptions, training_options
+from forwardinf_core.datasets.rows import ImageRows
+from forwardinf_core.errors import ModelError
+from forwardinf_core.models.baseline import Baseline
+from forwardinf_core.models.preprocessing import PixelPreprocessing
+from forwardinf_core.models.rows import ModelRows
+from forwardinf_core.store.arrays import ArrayWriter, Layout, is_complete, open_tensor
+from forwardinf_core.store.binding import Binding
+from forwardinf_core.store.chunks import ChunkStore
+from forwardinf_core.verification.image_recipe import ImageRecipe, Moments
+from forwardinf_core.verification.retraining import Examples, Recipe, Report, Retraining
+
+BLOCK = 1000  # rows decoded between two reports
+HEAD_ONLY = "Its last layer alone can be refitted in seconds where it has a linear head: that check is still offered."
+
+
+def can_be_retrained(audit: Audit) -> bool:
+    """Say whether ``recipe_of`` has a recipe for the project's model."""
+    return isinstance(audit.model.module, Baseline) and isinstance(audit.model.preprocessing, PixelPreprocessing)
+
+
+def recipe_of(audit: Audit, report: Report | None = None) -> Recipe:
+    """Return how the project's model is trained. ``report`` is told while the images are decoded, once a project.
+
+    Raises ModelError, saying what is possible instead, where the model was not trained by ``fit``.
+    """
+    module, preprocessing = audit.model.module, audit.model.preprocessing
+    if not (isinstance(module, Baseline) and isinstance(preprocessing, PixelPreprocessing)):
+        raise ModelError(
+            f"A model of kind {audit.model.kind} cannot be retrained here: how it was trained is not known.",
+            hint=HEAD_ONLY,
+        )
+    options = training_options(audit.train, preprocessing, FitOptions())
+    mean, spread = (tuple(255 * value for value in part) for part in (preprocessing.mean, preprocessing.std))
+    return ImageRecipe(module.config, options, as_bytes(audit, audit.train, report), Moments(mean, spread))
+
+
+def retraining_of(audit: Audit, report: Report | None = None) -> Retraining:
+    """Return the project's retraining, watched on all training rows and, from position len(audit.train), all test rows.
+
+    Raises ModelError as ``recipe_of``.
+    """
+    recipe = recipe_of(audit, report)
+    watched = Examples.joined(recipe.rows, as_bytes(audit, audit.test, report))
+    binding = recipe.binding("retraining", watched=watched)
+    return Retraining(recipe, watched, ChunkStore(audit.project.audit_dir / "retrained" / binding.key()[:16], binding))
+
+
+def as_bytes(audit: Audit, rows: ImageRows, report: Report | None = None) -> Examples:
+    """Return a project's rows as its model sees them, decoded once and memory-mapped from then on."""
+    preprocessing = audit.model.preprocessing
+    assert isinstance(preprocessing, PixelPreprocessing)
+    size, channels = preprocessing.size, preprocessing.channels
+    # The same folder and binding as those of ``fit``: what that decoded is used here.
+    bound = Binding("pixels", {"train": rows.fingerprint}, {"size": size, "channels": channels})
+    folder = audit.project.audit_dir / "caches" / f"pixels-{bound.key()[:16]}"
+    if not is_complete(folder, bound):
+        source = ModelRows(audit.model, rows, needs_labels=False)
+        with ArrayWriter(folder, Layout((len(rows), channels, size, size), "uint8", BLOCK), bound) as writer:
+            for start, stop in writer.missing():
+                writer.write(start, source.pixels(start, stop))
+                if report is not None:
+                    report(stop / len(rows), "Decoding the images")
+    pixels: Tensor = open_tensor(folder, bound)
+    return Examples(pixels, torch.from_numpy(rows.labels.copy()))
