@@ -53,7 +53,7 @@ def fit(
     seed: Annotated[int, typer.Option(help="Same seed, same cores: same bytes.")] = 0,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training rows.")] = None,
     size: Annotated[int | None, typer.Option(min=8, max=256, help="Images are reduced to this side.")] = None,
-    width: Annotated[int | None, typer.Option(min=4, max=256, help="Channels of the first layer.")] = None,
+    width: Annotated[int | None, typer.Option(min=8, max=256, help="Channels of the first layer.")] = None,
     held_out: Annotated[float, typer.Option(min=0, max=0.5, help="Share of rows kept out to watch.")] = 0.0,
     patience: Annotated[int, typer.Option(min=0, help="Epochs without progress on them before it stops.")] = 0,
     as_json: AsJson = False,

@@ -19,7 +19,9 @@ class BaselineConfig:
     n_classes: int
     channels: int = 3
     size: int = 32  # images are resized to size × size
-    width: int = 32  # channels of the stem; blocks have 2×, 4× and 4× as many
+    width: int = (
+        32  # channels of the stem, 8 or more to train (oneDNN writes out of bounds below); blocks have 2×, 4×, 4×
+    )
 
 
 class ResidualBlock(nn.Module):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from forwardinf_core.audits.attribution import Audit
+from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.fitting import FitOptions, training_options
 from forwardinf_core.datasets.rows import ImageRows
 from forwardinf_core.errors import ModelError

@@ -84,7 +84,7 @@ def test_runs_lists_what_was_attributed(digits_audit: Audit, capsys: pytest.Capt
 
 def test_fit_writes_the_same_bytes_again(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = project / "model" / "model.safetensors"
-    arguments = ("fit", str(project), "--epochs", "1", "--width", "4", "--json")
+    arguments = ("fit", str(project), "--epochs", "1", "--width", "8", "--json")
     code, out, _ = run(capsys, *arguments)
     assert code == 0
     assert json.loads(out)["model"] == str(weights)
@@ -180,7 +180,7 @@ def test_a_spoilt_project_is_refused_in_one_sentence(
 def test_caches_of_another_model_are_not_used(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("attribute", str(project), "--query", "test:digit-0000", "--method", "head", "--json")
     first = json.loads(run(capsys, *arguments)[1])
-    assert run(capsys, "fit", str(project), "--epochs", "1", "--width", "4", "--json")[0] == 0
+    assert run(capsys, "fit", str(project), "--epochs", "1", "--width", "8", "--json")[0] == 0
     second = json.loads(run(capsys, *arguments)[1])
     assert first["run_id"] != second["run_id"]
     assert second["controls"]["unchanged_max_abs_score"] == 0

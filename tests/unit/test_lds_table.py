@@ -28,7 +28,7 @@ def problem() -> Problem:
     pixels[labels == 1, :, ::2, :] += 60
     images = Examples(pixels.to(torch.uint8), labels)
     recipe = ImageRecipe(
-        BaselineConfig(3, channels=1, size=8, width=2),
+        BaselineConfig(3, channels=1, size=8, width=8),
         TrainingOptions(epochs=2, batch_size=10),
         Examples(images.inputs[:40], images.labels[:40]),
     )

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from forwardinf_core.audits.attribution import Audit
+from forwardinf_core.audits.audit import Audit
 from forwardinf_core.errors import ModelError
 from forwardinf_core.models.rows import ModelRows
 from forwardinf_core.verification.image_recipe import ImageRecipe

@@ -27,7 +27,7 @@ def rows() -> Examples:
 
 @pytest.fixture
 def retraining(rows: Examples, tmp_path: Path) -> Retraining:
-    recipe = ImageRecipe(BaselineConfig(2, channels=1, size=8, width=2), TrainingOptions(epochs=2, batch_size=10), rows)
+    recipe = ImageRecipe(BaselineConfig(2, channels=1, size=8, width=8), TrainingOptions(epochs=2, batch_size=10), rows)
     watched = Examples(rows.inputs[:6], rows.labels[:6])
     return Retraining(recipe, watched, ChunkStore(tmp_path, recipe.binding("test", watched=watched)))
 
@@ -88,7 +88,7 @@ def test_a_cancelled_ladder_keeps_what_was_trained_and_goes_on(retraining: Retra
 
 def test_a_training_that_diverges_is_kept_as_failed_and_not_repeated(rows: Examples, tmp_path: Path) -> None:
     recipe = ImageRecipe(
-        BaselineConfig(2, channels=1, size=8, width=2), TrainingOptions(learning_rate=float("inf")), rows
+        BaselineConfig(2, channels=1, size=8, width=8), TrainingOptions(learning_rate=float("inf")), rows
     )
     retraining = Retraining(recipe, rows, ChunkStore(tmp_path, recipe.binding("test", watched=rows)))
     assert retraining.outcome(tasks_of(1)[0]).failed
@@ -101,7 +101,7 @@ def test_the_binding_changes_with_rows_options_and_model_but_not_with_the_recipe
     flipped = Examples(recipe.rows.inputs, 1 - recipe.rows.labels)
     assert replace(recipe, rows=flipped).binding("test").key() != key
     assert replace(recipe, options=replace(recipe.options, epochs=3)).binding("test").key() != key
-    assert replace(recipe, config=replace(recipe.config, width=3)).binding("test").key() != key
+    assert replace(recipe, config=replace(recipe.config, width=9)).binding("test").key() != key
     assert replace(recipe, options=replace(recipe.options, seed=3)).binding("test").key() == key
 
 
@@ -131,7 +131,7 @@ def test_dropped_rows_are_what_is_missing_from_the_subset() -> None:
 
 
 def test_a_failed_training_is_named_in_words(rows: Examples, tmp_path: Path) -> None:
-    recipe = ImageRecipe(BaselineConfig(2, channels=1, size=8, width=2), TrainingOptions(epochs=1), rows)
+    recipe = ImageRecipe(BaselineConfig(2, channels=1, size=8, width=8), TrainingOptions(epochs=1), rows)
     retraining = Retraining(recipe, rows, ChunkStore(tmp_path, recipe.binding("test", watched=rows)))
     tasks = [Task(np.arange(40), seed, name="on all rows") for seed in (0, 1)]
     retraining.store.put(tasks[1].key, {"outputs": torch.full((40, 2), torch.nan)})

@@ -26,7 +26,7 @@ def normalise(pixels: Tensor) -> Tensor:
 
 def fresh_module(seed: int = 0) -> Baseline:
     torch.manual_seed(seed)
-    return Baseline(BaselineConfig(n_classes=3, channels=1, size=8, width=4))
+    return Baseline(BaselineConfig(n_classes=3, channels=1, size=8, width=8))
 
 
 @pytest.fixture
