@@ -17,11 +17,8 @@ from forwardinf_core.audits.preparation import PrepareOptions
 from forwardinf_core.jobs import run as jobs
 from forwardinf_core.jobs.context import JobContext
 from forwardinf_core.jobs.registry import job
-from forwardinf_core.projects.demos.building import is_built
-from forwardinf_core.projects.demos.digits import DEMO as DIGITS
-from forwardinf_core.projects.demos.digits import VERSION as DIGITS_VERSION
-from forwardinf_core.projects.demos.digits import build_digits
-from forwardinf_core.projects.load import DEMO_PREFIX, DEMOS, Project, locate, open_project, project_paths
+from forwardinf_core.projects.demos.catalogue import CATALOGUE
+from forwardinf_core.projects.load import DEMO_PREFIX, Project, locate, open_project, project_paths
 from forwardinf_core.projects.places import demo_folder
 from forwardinf_core.store.binding import Option
 from forwardinf_core.store.files import make_folder, sha256
@@ -47,15 +44,14 @@ class DemoOptions:
 @job("demo", version=DEMO_VERSION)
 def build_demo(context: JobContext, options: DemoOptions) -> dict[str, Option]:
     """Build a demo project, whole or not at all. The job's project is the folder of all demos."""
-    builders = {"digits": build_digits}
     folder = context.project / options.name
-    builders[options.name](folder, lambda fraction, note: context.report(fraction, 1.0, note))
+    CATALOGUE[options.name].build(folder, lambda fraction, note: context.report(fraction, 1.0, note))
     return {"folder": str(folder)}
 
 
 def ensure_demo(name: str, runner: Runner, report: Report) -> Path:
     """Return the folder of a demo, built first where it is missing or of an older version."""
-    if name not in DEMOS:
+    if name not in CATALOGUE:
         locate(f"{DEMO_PREFIX}{name}")  # raises the sentence that names the demos
     parent = demo_folder(name).parent
     make_folder(parent)
@@ -70,7 +66,7 @@ def open_audit(project_ref: str | Path, *, runner: Runner = jobs.run_here, repor
     """
     tell = report or (lambda _fraction, _note: None)
     name = str(project_ref).removeprefix(DEMO_PREFIX) if str(project_ref).startswith(DEMO_PREFIX) else None
-    if name is not None and not (name == DIGITS and is_built(demo_folder(DIGITS), DIGITS, DIGITS_VERSION)):
+    if name is not None and not (name in CATALOGUE and CATALOGUE[name].is_there):
         ensure_demo(name, runner, lambda fraction, note: tell(0.8 * fraction, note))
     tell(0.8, "Opening the project")
     audit = load_audit(project_ref)
