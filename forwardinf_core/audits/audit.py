@@ -22,7 +22,7 @@ from forwardinf_core.audits.preparation import Opened, Workplace
 from forwardinf_core.audits.queries import TEST, UPLOAD, Queries
 from forwardinf_core.audits.records import Attribution, CacheState, MethodInfo, Prediction, TestPredictions, WorkState
 from forwardinf_core.datasets.images import THUMBNAIL_TYPE, thumbnail
-from forwardinf_core.datasets.rows import UNLABELLED, ImageRows
+from forwardinf_core.datasets.rows import UNLABELLED, DataRows, images_of
 from forwardinf_core.errors import AuditError, DataError, ProjectError
 from forwardinf_core.jobs import run as jobs
 from forwardinf_core.models.audit_model import AuditModel
@@ -37,7 +37,7 @@ Report = Callable[[float, str], None]
 class Audit:
     """An open project: predictions, attributions and pictures, for any number of threads."""
 
-    def __init__(self, project: Project, model: AuditModel, train: ImageRows, test: ImageRows) -> None:
+    def __init__(self, project: Project, model: AuditModel, train: DataRows, test: DataRows) -> None:
         self.project = project
         self.model = model
         self.train = train
@@ -230,7 +230,7 @@ class Audit:
         if split == "upload":
             return thumbnail(self.queries.image(f"{UPLOAD}{key}")), THUMBNAIL_TYPE
         rows = {"train": self.train, "test": self.test}[split]
-        return thumbnail(rows.image(int(key))), THUMBNAIL_TYPE
+        return thumbnail(images_of(rows).image(int(key))), THUMBNAIL_TYPE
 
     def caches(self) -> tuple[CacheState, ...]:
         """Return what is computed already."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from forwardinf_core.datasets.rows import ImageRows
+from forwardinf_core.datasets.rows import DataRows, images_of
 from forwardinf_core.errors import DataError, ProjectError
 from forwardinf_core.jobs.context import JobContext
 from forwardinf_core.jobs.registry import job
@@ -85,10 +85,10 @@ def fit(context: JobContext, options: FitOptions) -> dict[str, Option]:
     }
 
 
-def suitable_preprocessing(rows: ImageRows, options: FitOptions) -> PixelPreprocessing:
+def suitable_preprocessing(rows: DataRows, options: FitOptions) -> PixelPreprocessing:
     """Return size, channels, mean and deviation that suit the rows, from a seeded sample of them."""
     positions = np.random.default_rng(options.seed).permutation(len(rows))[:SAMPLE]
-    images = [rows.image(int(position)) for position in np.sort(positions)]
+    images = [images_of(rows).image(int(position)) for position in np.sort(positions)]
     if not images:
         raise DataError("The training set is empty.", hint="Check train: in project.yaml.")
     size = options.size or int(np.clip(np.median([min(image.size) for image in images]), SMALLEST_SIZE, LARGEST_SIZE))
@@ -99,7 +99,7 @@ def suitable_preprocessing(rows: ImageRows, options: FitOptions) -> PixelPreproc
     return replace(neutral, mean=tuple(round(m, 4) for m in mean), std=tuple(round(s, 4) for s in std))
 
 
-def training_options(rows: ImageRows, preprocessing: PixelPreprocessing, options: FitOptions) -> TrainingOptions:
+def training_options(rows: DataRows, preprocessing: PixelPreprocessing, options: FitOptions) -> TrainingOptions:
     """Return how the network is trained on these rows."""
     suited = suitable_options(
         n_rows=len(rows), channels=preprocessing.channels, size=preprocessing.size, seed=options.seed
@@ -107,7 +107,7 @@ def training_options(rows: ImageRows, preprocessing: PixelPreprocessing, options
     return replace(suited, epochs=options.epochs or suited.epochs, held_out=options.held_out, patience=options.patience)
 
 
-def kept_pixels(context: JobContext, project: Project, rows: ImageRows, preprocessing: PixelPreprocessing) -> Tensor:
+def kept_pixels(context: JobContext, project: Project, rows: DataRows, preprocessing: PixelPreprocessing) -> Tensor:
     """Return all rows as bytes, memory-mapped, (n, channels, size, size); decoded once and kept."""
     bound = Binding(
         "pixels", {"train": rows.fingerprint}, {"size": preprocessing.size, "channels": preprocessing.channels}
@@ -116,7 +116,9 @@ def kept_pixels(context: JobContext, project: Project, rows: ImageRows, preproce
     shape = (len(rows), preprocessing.channels, preprocessing.size, preprocessing.size)
     with ArrayWriter(folder, Layout(shape, "uint8", BLOCK), bound) as writer:
         for start, stop in writer.missing():
-            writer.write(start, preprocessing.pixels([rows.image(position) for position in range(start, stop)]))
+            writer.write(
+                start, preprocessing.pixels([images_of(rows).image(position) for position in range(start, stop)])
+            )
             context.report(stop, len(rows), "Decoding the images")
     return open_tensor(folder, bound)
 
@@ -148,5 +150,5 @@ def test_accuracy(
 ) -> float:
     """Return the share of labelled test rows the trained network gets right; NaN where none has a label."""
     rows = project.test_rows(classes)
-    pixels = preprocessing.pixels([rows.image(position) for position in range(len(rows))])
+    pixels = preprocessing.pixels([images_of(rows).image(position) for position in range(len(rows))])
     return evaluate(module, pixels, torch.from_numpy(rows.labels.copy()), normalise=preprocessing.normalise)[1]

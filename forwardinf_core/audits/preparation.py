@@ -18,7 +18,7 @@ from forwardinf_core.audits import scopes
 from forwardinf_core.audits.context import Context
 from forwardinf_core.audits.methods import Method
 from forwardinf_core.audits.scopes import BATCH, Scope
-from forwardinf_core.datasets.rows import ImageRows
+from forwardinf_core.datasets.rows import DataRows
 from forwardinf_core.influence.curvature.base import Curvature
 from forwardinf_core.influence.curvature.conjugate_gradient import ConjugateGradient
 from forwardinf_core.influence.curvature.diagonal import DiagonalCurvature, DiagonalFit
@@ -61,7 +61,7 @@ class Workplace:
     """A model, its training rows, where caches lie, what is open already, and the job at work."""
 
     model: AuditModel
-    train: ImageRows
+    train: DataRows
     audit_dir: Path
     context: Context
     opened: Opened

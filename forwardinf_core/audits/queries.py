@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from forwardinf_core.datasets.images import decode_image, thumbnail
-from forwardinf_core.datasets.rows import UNLABELLED, ImageRows
+from forwardinf_core.datasets.rows import UNLABELLED, DataRows, images_of
 from forwardinf_core.errors import DataError
 from forwardinf_core.influence.objective import Batch
 from forwardinf_core.models.audit_model import AuditModel
@@ -27,13 +27,13 @@ class Queries:
     """The queries of one audit. Uploads are kept re-encoded under their content's hash, so that links last."""
 
     model: AuditModel
-    test: ImageRows
+    test: DataRows
     uploads: Path
 
     def image(self, query: str) -> Image.Image:
         """Return the query's image in its own size. Raises DataError where there is none."""
         if query.startswith(TEST):
-            return self.test.image(self.test.position(query.removeprefix(TEST)))
+            return images_of(self.test).image(self.test.position(query.removeprefix(TEST)))
         path = self._upload_path(query)
         try:
             content = path.read_bytes()

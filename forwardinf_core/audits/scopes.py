@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from forwardinf_core.audits.context import Context
-from forwardinf_core.datasets.rows import ImageRows
+from forwardinf_core.datasets.rows import DataRows
 from forwardinf_core.errors import ModelError
 from forwardinf_core.influence.anatomy import NO_HEAD, NO_HEAD_HINT, NO_TAIL, NO_TAIL_HINT
 from forwardinf_core.influence.graph import GraphNetwork
@@ -105,23 +105,23 @@ def cut(model: AuditModel, name: str, graph: Callable[[], GraphNetwork]) -> Cut:
     return Cut(name, HeadNetwork.of_tail(part.tail, model.head), embed, (FEATURES,))
 
 
-def binding(kind: str, model: AuditModel, train: ImageRows, **options: str | int | float | None) -> Binding:
+def binding(kind: str, model: AuditModel, train: DataRows, **options: str | int | float | None) -> Binding:
     """Return what a cache of this model and these rows is bound to."""
     return Binding(kind, {"model": model.fingerprint, "train": train.fingerprint}, {"batch": BATCH, **options})
 
 
-def scope_binding(model: AuditModel, train: ImageRows, name: str) -> Binding:
+def scope_binding(model: AuditModel, train: DataRows, name: str) -> Binding:
     """Return the binding of a scope's cache."""
     parts = {"head": model.head, "tail": ",".join(model.tail or ())}
     return binding(f"scope-{name}", model, train, part=parts.get(name))
 
 
-def scope_folder(audit_dir: Path, model: AuditModel, train: ImageRows, name: str) -> Path:
+def scope_folder(audit_dir: Path, model: AuditModel, train: DataRows, name: str) -> Path:
     """Return the folder of a scope's cache."""
     return audit_dir / "caches" / f"{name}-{scope_binding(model, train, name).key()[:16]}"
 
 
-def is_cached(audit_dir: Path, model: AuditModel, train: ImageRows, name: str) -> bool:
+def is_cached(audit_dir: Path, model: AuditModel, train: DataRows, name: str) -> bool:
     """Say whether the scope's cache is complete."""
     folder, bound = scope_folder(audit_dir, model, train, name), scope_binding(model, train, name)
     names = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
@@ -129,7 +129,7 @@ def is_cached(audit_dir: Path, model: AuditModel, train: ImageRows, name: str) -
 
 
 @torch.inference_mode()
-def write_cache(audit_dir: Path, model: AuditModel, train: ImageRows, piece: Cut, context: Context) -> None:
+def write_cache(audit_dir: Path, model: AuditModel, train: DataRows, piece: Cut, context: Context) -> None:
     """Run the frozen part once over all training rows and keep what the scope needs; goes on where it was stopped."""
     folder, bound = scope_folder(audit_dir, model, train, piece.name), scope_binding(model, train, piece.name)
     rows = ModelRows(model, train)
@@ -156,7 +156,7 @@ def write_cache(audit_dir: Path, model: AuditModel, train: ImageRows, piece: Cut
             writer.__exit__()
 
 
-def open_scope(audit_dir: Path, model: AuditModel, train: ImageRows, piece: Cut) -> Scope:
+def open_scope(audit_dir: Path, model: AuditModel, train: DataRows, piece: Cut) -> Scope:
     """Open a scope whose cache is complete. Raises StoreError where it is not."""
     folder, bound = scope_folder(audit_dir, model, train, piece.name), scope_binding(model, train, piece.name)
     outputs, batch_rows = open_tensor(folder / OUTPUTS, bound), open_tensor(folder / BATCH_ROWS, bound)

@@ -58,7 +58,7 @@ def digests_of(payloads: Iterable[bytes], count: int) -> NDArray[np.uint8]:
 def fingerprint_of(
     ids: Sequence[str], labels: NDArray[np.int64], classes: tuple[str, ...], digests: NDArray[np.uint8]
 ) -> str:
-    """Return the SHA-256 (hex) over ids, labels, classes and image digests, in row order."""
+    """Return the SHA-256 (hex) over ids, labels, classes and digests, in row order."""
     total = hashlib.sha256(json.dumps([list(classes), list(ids)], ensure_ascii=True).encode())
     total.update(labels.astype("<i8").tobytes())
     total.update(digests.tobytes())

@@ -1,25 +1,32 @@
-"""Rows as every audit sees them, wherever they came from."""
+"""Rows as every audit sees them, wherever they came from and whatever they hold."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from forwardinf_core.errors import DataError
+
 UNLABELLED = -1
 
+Content = Literal["image", "text"]
 
-class ImageRows(Protocol):
-    """Image rows with stable ids, decoded on demand. Also the type of the test and trusted rows.
 
-    ``ids`` are unique strings. ``labels`` (n,) int64 index ``classes``; −1 = no label. ``digests`` (n, 32) uint8 are
-    the SHA-256 of each row's encoded image. ``fingerprint`` is a SHA-256 over ids, labels, classes and digests: equal
-    content, equal fingerprint, however the rows were opened or wrapped. ``columns`` names further columns, for display
-    and evaluation only. Reads are safe from several threads.
+class DataRows(Protocol):
+    """Rows with stable ids, their content read on demand. Also the type of the test and trusted rows.
+
+    ``content`` says what a row is. ``ids`` are unique strings. ``labels`` (n,) int64 index ``classes``; −1 = no label.
+    ``digests`` (n, 32) uint8 are the SHA-256 of each row's payload. ``fingerprint`` is a SHA-256 over ids, labels,
+    classes and digests: equal content, equal fingerprint, however the rows were opened or wrapped. ``columns`` names
+    further columns, for display and evaluation only. Reads are safe from several threads.
     """
+
+    @property
+    def content(self) -> Content: ...
 
     @property
     def ids(self) -> Sequence[str]: ...
@@ -45,12 +52,8 @@ class ImageRows(Protocol):
         """Return the position of a row. Raises DataError that names near ids when there is none."""
         ...
 
-    def image(self, position: int) -> Image.Image:
-        """Return the decoded image, EXIF-rotated, in its own size, mode RGB (or L where all is grey)."""
-        ...
-
     def payload(self, position: int) -> bytes:
-        """Return the encoded image as it is stored."""
+        """Return the row's content as it is stored: an encoded image, a text in UTF-8."""
         ...
 
     def column(self, name: str) -> NDArray[np.generic]:
@@ -63,3 +66,38 @@ class ImageRows(Protocol):
         Raises DataError where a value is not a class.
         """
         ...
+
+
+class ImageRows(DataRows, Protocol):
+    """Rows that are images, decoded on demand."""
+
+    def image(self, position: int) -> Image.Image:
+        """Return the decoded image, EXIF-rotated, in its own size, mode RGB (or L where all is grey)."""
+        ...
+
+
+class TextRows(DataRows, Protocol):
+    """Rows that are texts."""
+
+    def text(self, position: int) -> str:
+        """Return the text as it is stored; empty where the row has none."""
+        ...
+
+
+def images_of(rows: DataRows) -> ImageRows:
+    """Return the rows as images. Raises DataError where they are something else."""
+    _require(rows, "image")
+    return cast("ImageRows", rows)
+
+
+def texts_of(rows: DataRows) -> TextRows:
+    """Return the rows as texts. Raises DataError where they are something else."""
+    _require(rows, "text")
+    return cast("TextRows", rows)
+
+
+def _require(rows: DataRows, content: Content) -> None:
+    if rows.content != content:
+        raise DataError(
+            f"These rows are {rows.content}s, and this needs {content}s.", hint="Ask it of another project."
+        )

@@ -1,4 +1,4 @@
-"""Tables that lie in memory because they hold only paths and labels: CSV, JSON lines, and folders of images."""
+"""Tables that lie in memory: CSV, JSON lines, and folders of images or of texts."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.json
 
+from forwardinf_core.datasets.rows import Content
 from forwardinf_core.errors import DataError
 
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-_JSON_BLOCK_BYTES = 16 * 1024**2  # no line may be longer
+ENDINGS: dict[Content, tuple[str, ...]] = {
+    "image": (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+    "text": (".txt", ".text", ".md"),
+}
+_BLOCK_BYTES = 64 * 1024**2  # no row may be longer
 
 
 class RowStore(Protocol):
@@ -25,7 +29,7 @@ class RowStore(Protocol):
 
     @property
     def folder(self) -> Path:
-        """Relative image paths start here."""
+        """Relative paths in cells start here."""
         ...
 
     @property
@@ -79,6 +83,7 @@ def open_csv(path: Path, *, text_columns: tuple[str, ...]) -> TableStore:
     try:
         table = pyarrow.csv.read_csv(
             path,
+            read_options=pyarrow.csv.ReadOptions(block_size=_block_size(path)),
             convert_options=options,
             parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
         )
@@ -92,16 +97,16 @@ def open_jsonl(path: Path) -> TableStore:
     if path.stat().st_size == 0:
         raise DataError(f"{path.name} is empty.", hint="Expected one JSON object a line.")
     try:
-        table = pyarrow.json.read_json(path, read_options=pyarrow.json.ReadOptions(block_size=_JSON_BLOCK_BYTES))
+        table = pyarrow.json.read_json(path, read_options=pyarrow.json.ReadOptions(block_size=_block_size(path)))
     except pa.ArrowException as problem:
         raise _unreadable(path, "table of JSON lines", problem) from problem
     return TableStore(table, where=path.name, folder=path.parent)
 
 
-def open_folder(path: Path) -> TableStore:
-    """List the images below a folder, in the order of their paths: the first folder level is the label.
+def open_folder(path: Path, content: Content) -> TableStore:
+    """List the images or text files below a folder, by path: the first folder level is the label.
 
-    Images that lie in no folder have no label. Links to folders are not followed; hidden files are left out.
+    Files that lie in no folder have no label. Links to folders are not followed; hidden files are left out.
     """
     found: list[str] = []
     for here, folders, files in os.walk(path):
@@ -110,15 +115,16 @@ def open_folder(path: Path) -> TableStore:
         found += [
             (below / name).as_posix()
             for name in files
-            if name.lower().endswith(IMAGE_ENDINGS) and not name.startswith(".")
+            if name.lower().endswith(ENDINGS[content]) and not name.startswith(".")
         ]
     if not found:
         raise DataError(
-            f"{path.name} holds no images.", hint=f"Expected a folder for each class with {', '.join(IMAGE_ENDINGS)}."
+            f"{path.name} holds no {content}s.",
+            hint=f"Expected a folder for each class with {', '.join(ENDINGS[content])}.",
         )
     found.sort()
     labels = [name.split("/")[0] if "/" in name else None for name in found]
-    table = pa.table({"id": found, "image": found, "label": pa.array(labels, pa.string())})
+    table = pa.table({"id": found, content: found, "label": pa.array(labels, pa.string())})
     return TableStore(table, where=path.name, folder=path)
 
 
@@ -130,6 +136,10 @@ def names_in_metadata(metadata: dict[bytes, bytes] | None, column: str) -> dict[
     if not isinstance(feature, dict) or feature.get("_type") != "ClassLabel" or not feature.get("names"):
         return None
     return dict(enumerate(feature["names"]))
+
+
+def _block_size(path: Path) -> int:
+    return min(max(path.stat().st_size + 1, 1024), _BLOCK_BYTES)
 
 
 def _unreadable(path: Path, kind: str, problem: Exception) -> DataError:

@@ -1,23 +1,29 @@
-"""The same rows seen otherwise: some of them, or all with other labels. Images are read from the rows underneath."""
+"""The same rows seen otherwise: some of them, or all with other labels. Content is read from the rows underneath.
+
+A view of image rows is image rows, and one of text rows text rows.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from forwardinf_core.datasets.identity import IdIndex, fingerprint_of
-from forwardinf_core.datasets.rows import UNLABELLED, ImageRows
+from forwardinf_core.datasets.rows import UNLABELLED, Content, DataRows, ImageRows, TextRows, images_of, texts_of
 from forwardinf_core.errors import DataError, ShapeError
 
+Viewed = TypeVar("Viewed", bound=DataRows)
 
-class Subset:
+
+class Subset(Generic[Viewed]):
     """Some rows, in the order given: what remains after removals, a retraining half, a sample."""
 
-    def __init__(self, rows: ImageRows, positions: ArrayLike) -> None:
+    def __init__(self, rows: Viewed, positions: ArrayLike) -> None:
         chosen = np.asarray(positions)
         if chosen.ndim != 1 or (len(chosen) and not np.issubdtype(chosen.dtype, np.integer)):
             raise ShapeError(f"Positions must be a list of whole numbers, not {chosen.dtype} of shape {chosen.shape}.")
@@ -34,6 +40,7 @@ class Subset:
         self.labels.flags.writeable = False
         self.classes = rows.classes
         self.columns = rows.columns
+        self.content: Content = rows.content
 
     def __len__(self) -> int:
         return len(self._positions)
@@ -49,8 +56,11 @@ class Subset:
     def position(self, row_id: str) -> int:
         return self._index.position(row_id)
 
-    def image(self, position: int) -> Image.Image:
-        return self._rows.image(int(self._positions[position]))
+    def image(self: Subset[ImageRows], position: int) -> Image.Image:
+        return images_of(self._rows).image(int(self._positions[position]))
+
+    def text(self: Subset[TextRows], position: int) -> str:
+        return texts_of(self._rows).text(int(self._positions[position]))
 
     def payload(self, position: int) -> bytes:
         return self._rows.payload(int(self._positions[position]))
@@ -62,10 +72,10 @@ class Subset:
         return self._rows.labels_in(name)[self._positions]
 
 
-class Relabelled:
+class Relabelled(Generic[Viewed]):
     """All rows with other labels, (n,) indices into the same classes, −1 = none: planted errors, decisions applied."""
 
-    def __init__(self, rows: ImageRows, labels: ArrayLike) -> None:
+    def __init__(self, rows: Viewed, labels: ArrayLike) -> None:
         given = np.array(labels)
         if given.shape != (len(rows),):
             raise ShapeError(f"{given.shape} labels were given for {len(rows)} rows.", hint="Give one label a row.")
@@ -78,6 +88,7 @@ class Relabelled:
                 hint=f"Labels run from 0 to {len(rows.classes) - 1}, or {UNLABELLED} for none.",
             )
         self._rows = rows
+        self.content: Content = rows.content
         self.labels: NDArray[np.int64] = given.astype(np.int64)
         self.labels.flags.writeable = False
 
@@ -107,8 +118,11 @@ class Relabelled:
     def position(self, row_id: str) -> int:
         return self._rows.position(row_id)
 
-    def image(self, position: int) -> Image.Image:
-        return self._rows.image(position)
+    def image(self: Relabelled[ImageRows], position: int) -> Image.Image:
+        return images_of(self._rows).image(position)
+
+    def text(self: Relabelled[TextRows], position: int) -> str:
+        return texts_of(self._rows).text(position)
 
     def payload(self, position: int) -> bytes:
         return self._rows.payload(position)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from forwardinf_core.datasets.rows import ImageRows
+from forwardinf_core.datasets.rows import DataRows, images_of
 from forwardinf_core.errors import DataError, ShapeError
 from forwardinf_core.influence.objective import Batch
 from forwardinf_core.models.audit_model import AuditModel
@@ -19,7 +19,7 @@ class ModelRows:
     """
 
     def __init__(
-        self, model: AuditModel, rows: ImageRows, pixels: Tensor | None = None, *, needs_labels: bool = True
+        self, model: AuditModel, rows: DataRows, pixels: Tensor | None = None, *, needs_labels: bool = True
     ) -> None:
         if tuple(rows.classes) != model.classes:
             raise ShapeError(
@@ -37,7 +37,7 @@ class ModelRows:
                 hint="Give them a label or leave them out.",
             )
         self.model = model
-        self.rows = rows
+        self.rows = images_of(rows)
         self._pixels = pixels
         self._labels = torch.from_numpy(rows.labels.copy())
 

@@ -13,8 +13,8 @@ import psutil
 import torch
 from numpy.typing import NDArray
 
-from forwardinf_core.datasets.rows import ImageRows
-from forwardinf_core.datasets.source import ImageSource
+from forwardinf_core.datasets.rows import DataRows, images_of
+from forwardinf_core.datasets.source import RowSource
 from forwardinf_core.errors import AuditError, DataError, ModelError
 from forwardinf_core.influence.anatomy import NO_HEAD, NO_HEAD_HINT, NO_TAIL, NO_TAIL_HINT
 from forwardinf_core.models.audit_model import AuditModel
@@ -190,11 +190,11 @@ def _check_structure(model: AuditModel, found: _Findings) -> None:
 
 def _check_sets(
     project: Project, model: AuditModel | None, found: _Findings, *, all_images: bool, tell: Report
-) -> tuple[dict[str, ImageRows], dict[str, SetFacts]]:
+) -> tuple[dict[str, DataRows], dict[str, SetFacts]]:
     config = project.config
     classes = model.classes if model else config.model.classes
     sources = {"train": config.train, "test": config.test, "trusted": config.trusted}
-    sets: dict[str, ImageRows] = {}
+    sets: dict[str, DataRows] = {}
     facts: dict[str, SetFacts] = {}
     for name, source in sources.items():
         if source is None:
@@ -215,7 +215,7 @@ def _check_sets(
     return sets, facts
 
 
-def _check_images(name: str, rows: ImageRows, found: _Findings, all_images: bool, tell: Report) -> int:
+def _check_images(name: str, rows: DataRows, found: _Findings, all_images: bool, tell: Report) -> int:
     """Decode images and record which cannot be; return how many were tried."""
     n_rows = len(rows)
     whole = all_images or n_rows <= SMALL_SET
@@ -225,7 +225,7 @@ def _check_images(name: str, rows: ImageRows, found: _Findings, all_images: bool
         if done % 100 == 0:
             tell(done / len(positions), f"Decoding images of {name}: {done:,} of {len(positions):,}")
         try:
-            rows.image(position)
+            images_of(rows).image(position)
         except DataError as error:
             broken.append((rows.ids[position], error))
     if broken:
@@ -241,7 +241,7 @@ def _check_images(name: str, rows: ImageRows, found: _Findings, all_images: bool
     return len(positions)
 
 
-def _check_labels(name: str, rows: ImageRows, n_decoded: int, found: _Findings) -> SetFacts:
+def _check_labels(name: str, rows: DataRows, n_decoded: int, found: _Findings) -> SetFacts:
     n_rows, n_classes = len(rows), len(rows.classes)
     counts: NDArray[np.int64] = np.bincount(rows.labels[rows.labels >= 0], minlength=n_classes)
     n_unlabelled = int((rows.labels < 0).sum())
@@ -261,7 +261,7 @@ def _check_labels(name: str, rows: ImageRows, n_decoded: int, found: _Findings) 
     return SetFacts(n_rows, n_unlabelled, n_decoded, tuple(int(count) for count in counts))
 
 
-def _check_overlap(train: ImageSource, test: ImageSource, sets: dict[str, ImageRows], found: _Findings) -> None:
+def _check_overlap(train: RowSource, test: RowSource, sets: dict[str, DataRows], found: _Findings) -> None:
     if (train.path, train.split) == (test.path, test.split):
         found.add(
             "warning",
@@ -280,7 +280,7 @@ def _check_overlap(train: ImageSource, test: ImageSource, sets: dict[str, ImageR
             )
 
 
-def _try_model(model: AuditModel, test: ImageRows | None, found: _Findings) -> tuple[float | None, int]:
+def _try_model(model: AuditModel, test: DataRows | None, found: _Findings) -> tuple[float | None, int]:
     """Predict some test rows; record NaN and an accuracy that cannot be meant. Return accuracy and rows tried."""
     if test is None:
         return None, 0

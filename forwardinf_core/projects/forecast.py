@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from forwardinf_core.datasets.rows import ImageRows
+from forwardinf_core.datasets.rows import DataRows, images_of
 from forwardinf_core.influence.objective import Batch
 from forwardinf_core.models.audit_model import AuditModel
 
@@ -37,19 +37,19 @@ class Forecast:
         return self.pixel_cache_bytes + (self.head_cache_bytes or 0) + (self.tail_cache_bytes or 0)
 
 
-def labelled_batch(model: AuditModel, rows: ImageRows, positions: NDArray[np.int64]) -> Batch:
+def labelled_batch(model: AuditModel, rows: DataRows, positions: NDArray[np.int64]) -> Batch:
     """Return some rows as a batch, decoded now."""
-    x = model.preprocessing([rows.image(position) for position in positions.tolist()])
+    x = model.preprocessing([images_of(rows).image(position) for position in positions.tolist()])
     return {"x": x, "label": torch.from_numpy(rows.labels[positions])}
 
 
 @torch.inference_mode()
-def forecast(model: AuditModel, rows: ImageRows) -> Forecast:
+def forecast(model: AuditModel, rows: DataRows) -> Forecast:
     """Measure a few batches of evenly spread rows. Raises DataError on an image that cannot be decoded."""
     n_rows = len(rows)
     chosen = np.linspace(0, n_rows - 1, min(n_rows, BATCH_SIZE * N_BATCHES)).astype(np.int64)
     started = time.perf_counter()
-    pixels = model.preprocessing.pixels([rows.image(position) for position in chosen.tolist()])
+    pixels = model.preprocessing.pixels([images_of(rows).image(position) for position in chosen.tolist()])
     decode_s = time.perf_counter() - started
     largest, entering = _watched_pass(model, pixels[:BATCH_SIZE])  # warms up, too
     started = time.perf_counter()

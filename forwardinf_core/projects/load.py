@@ -6,14 +6,14 @@ import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
-from forwardinf_core.datasets.opening import open_image_rows
-from forwardinf_core.datasets.rows import ImageRows
-from forwardinf_core.datasets.source import ImageSource
+from forwardinf_core.datasets.opening import open_rows
+from forwardinf_core.datasets.rows import DataRows
+from forwardinf_core.datasets.source import RowSource
 from forwardinf_core.errors import ProjectError
 from forwardinf_core.models.audit_model import AuditModel
 from forwardinf_core.models.load import load_model
 from forwardinf_core.projects.places import ALLOW_CODE, ALLOW_OUTSIDE, demo_folder, inside, is_set
-from forwardinf_core.projects.schema import ProjectConfig, parse_config
+from forwardinf_core.projects.schema import CONTENT_OF_TASK, ProjectConfig, parse_config
 from forwardinf_core.projects.yaml_file import read_yaml
 
 FILE_NAME = "project.yaml"
@@ -38,21 +38,22 @@ class Project:
     def is_demo(self) -> bool:
         return any(self.root == demo_folder(name) for name in DEMOS)
 
-    def train_rows(self, classes: tuple[str, ...] | None) -> ImageRows:
+    def train_rows(self, classes: tuple[str, ...] | None) -> DataRows:
         """Open the training rows. ``classes`` are the model's, in output order; None takes them from the data."""
         return self.open_rows(self.config.train, classes)
 
-    def test_rows(self, classes: tuple[str, ...] | None) -> ImageRows:
+    def test_rows(self, classes: tuple[str, ...] | None) -> DataRows:
         """Open the test rows."""
         return self.open_rows(self.config.test, classes)
 
-    def trusted_rows(self, classes: tuple[str, ...] | None) -> ImageRows | None:
+    def trusted_rows(self, classes: tuple[str, ...] | None) -> DataRows | None:
         """Open the trusted rows, if project.yaml names any."""
         return None if self.config.trusted is None else self.open_rows(self.config.trusted, classes)
 
-    def open_rows(self, source: ImageSource, classes: tuple[str, ...] | None) -> ImageRows:
+    def open_rows(self, source: RowSource, classes: tuple[str, ...] | None) -> DataRows:
         """Open the rows of one source of this project. Raises DataError where they are wrong."""
-        return open_image_rows(source, root=self.root, classes=classes, allow_outside=self.allow_outside)
+        content = CONTENT_OF_TASK[self.config.task]
+        return open_rows(source, content, root=self.root, classes=classes, allow_outside=self.allow_outside)
 
     def load_model(self, *, allow_code: bool = False, checkpoint: str | None = None) -> AuditModel:
         """Load the model and try it out. ``checkpoint`` is an entry of ``config.checkpoints``: the same model with

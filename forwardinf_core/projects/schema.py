@@ -9,17 +9,27 @@ import difflib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from forwardinf_core.datasets.source import ImageSource
+from forwardinf_core.datasets.rows import Content
+from forwardinf_core.datasets.source import RowSource
 from forwardinf_core.errors import ProjectError
 from forwardinf_core.models.source import ModelSource
 
 Task = Literal["image-classification"]
 PLANNED_TASKS = ("text-classification", "causal-lm", "seq2seq-lm", "diffusion")
+CONTENT_OF_TASK: dict[str, Content] = {
+    "image-classification": "image",
+    "text-classification": "text",
+    "causal-lm": "text",
+    "seq2seq-lm": "text",
+    "diffusion": "image",
+}
+"""What a row of each task is: which of the columns ``image`` and ``text`` its sources name."""
+
 SCHEMA_FILE = Path(__file__).resolve().parents[2] / "docs" / "project.schema.json"
 SHOWN_LENGTH = 60  # of an offending value
 
@@ -43,11 +53,23 @@ class ProjectConfig(BaseModel):
     name: Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=200)]
     task: Annotated[Task, BeforeValidator(_supported_task)]
     model: ModelSource
-    train: ImageSource
-    test: ImageSource
-    trusted: ImageSource | None = Field(None, description="A small clean set.")
+    train: RowSource
+    test: RowSource
+    trusted: RowSource | None = Field(None, description="A small clean set.")
     reference_label: str | None = Field(None, min_length=1, description="Known-clean label column, for evaluation.")
     checkpoints: tuple[str, ...] = Field((), description="Earlier or other weights of the same model, oldest first.")
+
+    @model_validator(mode="after")
+    def _columns_fit_task(self) -> Self:
+        other = "text" if CONTENT_OF_TASK[self.task] == "image" else "image"
+        for name in ("train", "test", "trusted"):
+            source = getattr(self, name)
+            if source is not None and getattr(source, other) is not None:
+                wanted = CONTENT_OF_TASK[self.task]
+                raise ValueError(
+                    f"{name}.{other} is given, and rows of {self.task} are {wanted}s; name {wanted} instead"
+                )
+        return self
 
 
 def json_schema() -> str:
@@ -102,7 +124,8 @@ def _sentence(error: ErrorDetails, field: str, origin: str) -> ProjectError:
             return ProjectError(f"{origin}: {field} is {_shown(error['input'])}.", hint=hint)
         case "value_error":
             reason = str(expected["error"])
-            return ProjectError(f"{origin}: {field}: {reason}.", hint=_value_hint(error["input"]))
+            place = f"{origin}: {field}" if field else origin
+            return ProjectError(f"{place}: {reason}.", hint=_value_hint(error["input"]))
         case _:
             message = error["msg"][0].lower() + error["msg"][1:]
             return ProjectError(f"{origin}: {field} is {_shown(error['input'])}.", hint=f"Wrong because {message}.")

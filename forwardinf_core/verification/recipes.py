@@ -11,7 +11,7 @@ from torch import Tensor
 
 from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.fitting import FitOptions, training_options
-from forwardinf_core.datasets.rows import ImageRows
+from forwardinf_core.datasets.rows import DataRows
 from forwardinf_core.errors import ModelError
 from forwardinf_core.models.baseline import Baseline
 from forwardinf_core.models.preprocessing import PixelPreprocessing
@@ -58,7 +58,7 @@ def retraining_of(audit: Audit, report: Report | None = None) -> Retraining:
     return Retraining(recipe, watched, ChunkStore(audit.project.audit_dir / "retrained" / binding.key()[:16], binding))
 
 
-def as_bytes(audit: Audit, rows: ImageRows, report: Report | None = None) -> Examples:
+def as_bytes(audit: Audit, rows: DataRows, report: Report | None = None) -> Examples:
     """Return a project's rows as its model sees them, decoded once and memory-mapped from then on."""
     preprocessing = audit.model.preprocessing
     assert isinstance(preprocessing, PixelPreprocessing)

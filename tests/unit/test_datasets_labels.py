@@ -15,7 +15,7 @@ from PIL import Image
 from forwardinf_core.datasets.labels import Column, decode_labels
 from forwardinf_core.datasets.opening import open_image_rows
 from forwardinf_core.datasets.rows import ImageRows
-from forwardinf_core.datasets.source import ImageSource
+from forwardinf_core.datasets.source import RowSource
 from forwardinf_core.datasets.views import Relabelled, Subset
 from forwardinf_core.errors import DataError, ShapeError
 
@@ -42,7 +42,7 @@ def opened(root: Path, **columns: object) -> ImageRows:
         Image.new("L", (2, 2), position).save(out, "PNG")
         images.append(out.getvalue())
     pq.write_table(pa.table({"image": images, **columns}), root / "rows.parquet")
-    return open_image_rows(ImageSource(kind="parquet", path="rows.parquet", **source), root=root, classes=None)
+    return open_image_rows(RowSource(kind="parquet", path="rows.parquet", **source), root=root, classes=None)
 
 
 def test_names_are_sorted_into_classes() -> None:

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from forwardinf_core.datasets import parquet
 from forwardinf_core.datasets.opening import open_image_rows
 from forwardinf_core.datasets.rows import ImageRows
-from forwardinf_core.datasets.source import ImageSource
+from forwardinf_core.datasets.source import RowSource
 from forwardinf_core.errors import DataError
 
 DATA = Path(os.environ.get("FORWARDINF_TEST_DATA", "../shared/data"))
@@ -35,7 +35,7 @@ def png(value: int, size: int = 4) -> bytes:
 
 
 def rows_of(root: Path, *, classes: tuple[str, ...] | None = None, outside: bool = False, **source: Any) -> ImageRows:
-    return open_image_rows(ImageSource(**source), root=root, classes=classes, allow_outside=outside)
+    return open_image_rows(RowSource(**source), root=root, classes=classes, allow_outside=outside)
 
 
 def parquet_rows(
@@ -160,9 +160,9 @@ def test_data_sets_saved_by_hugging_face_are_read_with_their_class_names(tmp_pat
 
 def test_unknown_and_missing_keys_of_a_source_are_refused() -> None:
     with pytest.raises(ValidationError, match="extra"):
-        ImageSource(kind="csv", path="a.csv", labels="label")
+        RowSource(kind="csv", path="a.csv", labels="label")
     with pytest.raises(ValidationError, match="kind"):
-        ImageSource(kind="excel", path="a.xlsx")
+        RowSource(kind="excel", path="a.xlsx")
 
 
 @pytest.mark.parametrize("role", ["id", "image", "label", "label_name"])

@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 
 from forwardinf_core.audits.mislabels.reasons import NEAR_EMPTY
 from forwardinf_core.datasets.identity import listed
-from forwardinf_core.datasets.rows import ImageRows
+from forwardinf_core.datasets.rows import DataRows
 from forwardinf_core.errors import DataError
 
 FEWEST_ROWS = 10  # below, every held-out model and every neighbour is chance
 
 
-def checked_labels(rows: ImageRows) -> NDArray[np.int64]:
+def checked_labels(rows: DataRows) -> NDArray[np.int64]:
     """Return the labels of the training rows. Raises DataError, in a sentence, where nothing can be found in them."""
     labels = rows.labels
     unlabelled = int((labels < 0).sum())
@@ -36,7 +36,7 @@ def checked_labels(rows: ImageRows) -> NDArray[np.int64]:
     return labels.copy()
 
 
-def notes_on(rows: ImageRows, labels: NDArray[np.int64]) -> tuple[str, ...]:
+def notes_on(rows: DataRows, labels: NDArray[np.int64]) -> tuple[str, ...]:
     """Return what limits the ranking on these rows, a sentence each."""
     counts = np.bincount(labels, minlength=len(rows.classes))
     rare = np.flatnonzero((counts > 0) & (counts < NEAR_EMPTY))
