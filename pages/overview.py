@@ -5,6 +5,7 @@ import streamlit as st
 from forwardinf_core.audits import overview
 from forwardinf_core.ui import frame, messages
 from forwardinf_core.ui.overview_parts import about, caches, classes, confusions, next_step, sizes
+from forwardinf_core.ui.verify.summary import trust
 
 project = frame.project()
 with messages.guard():
@@ -14,6 +15,8 @@ with messages.guard():
     mistakes, facts = st.columns([2.1, 1], gap="large")
     with mistakes:
         confusions(project, found)
+        with messages.guard():
+            trust(project)
         classes(found)
     with facts:
         next_step(found)

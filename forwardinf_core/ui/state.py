@@ -41,6 +41,11 @@ SWAP = "swap"
 CONFUSIONS = "confusions"
 NEXT_STEP = "next-step"
 CLASS_TABLE = "class-table"
+LIGHTS = "lights"
+
+# widgets of the verify screen
+VERIFY_PART = "verify-part"
+CONTROLS = "controls"
 
 
 def of_run(key: str, run_id: str) -> str:

@@ -11,7 +11,9 @@ from streamlit.testing.v1 import AppTest
 
 from forwardinf_core.ui import opening
 from forwardinf_core.ui.attribution import waiting
+from forwardinf_core.verification import lights
 from tests.pages.fake_services import FakeAudit, open_fake
+from tests.pages.fake_verification import fake_lights
 
 ROOT = Path(__file__).resolve().parents[2]
 SHELL = ROOT / "forwardinf_core" / "ui" / "shell.py"
@@ -29,6 +31,8 @@ def audit() -> FakeAudit:
 def screens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Screens]:
     """Return a function that opens a page on an audit, with the parameters of a link. The job queue is empty."""
     monkeypatch.setenv("FORWARDINF_HOME", str(tmp_path))
+
+    monkeypatch.setattr(lights, "control_lights", lambda _audit: fake_lights())
 
     def show(audit: FakeAudit, page: str = "", **link: str) -> AppTest:
         opened = opening.Opening("demo:digits", open_fake(audit))

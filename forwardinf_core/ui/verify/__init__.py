@@ -1,0 +1,1 @@
+"""The parts of the Verify screen, and the traffic lights that other screens show."""

@@ -1,0 +1,52 @@
+"""The traffic lights on a screen: what is known of how far answers can be trusted, and the way to find out more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from forwardinf_core.ui import frame, state
+from forwardinf_core.ui.attribution.question import Project
+from forwardinf_core.ui.components.lights import Lamp, lights
+
+if TYPE_CHECKING:
+    from forwardinf_core.verification.checks import Light
+
+VERIFY = frame.PAGES / "verify.py"
+
+
+def lamps_of(found: Sequence[Light]) -> list[Lamp]:
+    """Return the lights as they are drawn; grey ones call for a check."""
+    return [
+        Lamp(
+            name=light.name,
+            title=light.title,
+            colour=light.colour,
+            figure=light.shown,
+            sentence=light.meaning,
+            hint=light.rule,
+            call="Check it" if light.colour == "grey" else "",
+        )
+        for light in found
+    ]
+
+
+def project_lights(project: Project, *, key: str, columns: int) -> None:
+    """Draw the lights of a project; choosing a grey one leads to where it is checked."""
+    from forwardinf_core.verification import lights as service
+
+    found = service.lights(project.audit)
+    chosen = lights(lamps_of(found), key=key, label="Checks of this project's answers", columns=columns)
+    part = next((light.part for light in found if light.name == chosen), "")
+    if part:
+        st.switch_page(VERIFY, query_params={"part": part})
+
+
+def trust(project: Project) -> None:
+    """Draw the lights under their heading, for the overview."""
+    with st.container(gap="xxsmall"):
+        st.subheader("Can the answers be trusted?", anchor=False)
+        st.caption("What has been checked here, on this model and these rows.")
+    project_lights(project, key=state.LIGHTS, columns=3)
