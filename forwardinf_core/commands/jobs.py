@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 JOB_MODULES = (
     "forwardinf_core.jobs.measure",
     "forwardinf_core.audits.fitting",
+    "forwardinf_core.audits.leakage.detection",
     "forwardinf_core.audits.mislabels.finding",
     "forwardinf_core.audits.opening",
 )

@@ -1,0 +1,178 @@
+"""Plants altered copies of training rows and learns from them what a copy looks like to this model, on these rows.
+
+Queries with a copy: an altered training row; its origin is among the training rows. Queries without: other training
+rows as they are, each hidden from its own search, unless they have an evident twin. Half of each teaches, the other
+half checks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from forwardinf_core.audits.leakage import content
+from forwardinf_core.audits.leakage.fusion import RIVALS, Check, Fusion, fit_confidence, fit_weights, sigmoid
+from forwardinf_core.audits.leakage.planted import KINDS, altered
+from forwardinf_core.audits.leakage.signals import Spaces, likeness, query_block
+from forwardinf_core.audits.leakage.traces import GREY, HASH, Describe, Traces
+from forwardinf_core.audits.preparation import Context
+from forwardinf_core.datasets.rows import ImageRows
+from forwardinf_core.influence.network import slices
+
+MOST_PLANTED = 700  # 100 of each kind of alteration
+BATCH = 100
+TWIN_GREY, TWIN_HASH = 0.98, 52 / 64  # an evident twin: pixels correlate so, and at most 6 of 64 bits differ
+
+
+@dataclass(frozen=True, eq=False)
+class Planted:
+    """Queries with known answers. ``origin`` (p,): training position of the copied row; ``itself``: the row hidden."""
+
+    queries: Traces
+    mirrored: Traces
+    origin: NDArray[np.int64]  # −1 where the query is no copy
+    itself: NDArray[np.int64]  # −1 where the query is a copy
+    kind: NDArray[np.int64]  # index into KINDS, −1 where the query is no copy
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what a chunk holds."""
+        known = {name: torch.from_numpy(getattr(self, name)) for name in ("origin", "itself", "kind")}
+        seen = {f"queries/{name}": value for name, value in self.queries.parts.items()}
+        return known | seen | {f"mirrored/{name}": value for name, value in self.mirrored.parts.items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> Planted:
+        """Build it again from what ``tensors`` returned."""
+
+        def part(prefix: str) -> Traces:
+            found = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+            return Traces(found)
+
+        origin, itself, kind = (tensors[name].numpy() for name in ("origin", "itself", "kind"))
+        return cls(part("queries/"), part("mirrored/"), origin, itself, kind)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The fusion, what it was worth on the other half, and how each signal did there alone (top-1 by name)."""
+
+    fusion: Fusion
+    check: Check
+    alone: dict[str, float]
+
+
+def plant(train: ImageRows, describe: Describe, context: Context, *, seed: int, most: int = MOST_PLANTED) -> Planted:
+    """Draw rows, alter a copy of each of the first, and describe all as queries are described."""
+    count = min(most, len(train) // 2)
+    drawn = np.random.default_rng([seed, 0]).permutation(len(train))[: 2 * count]
+    kind = np.where(np.arange(2 * count) < count, np.arange(2 * count) % len(KINDS), -1)
+    parts: list[dict[str, Tensor]] = []
+    flipped: list[dict[str, Tensor]] = []
+    for start, stop in slices(2 * count, BATCH):
+        images = []
+        for number in range(start, stop):
+            image = train.image(int(drawn[number]))
+            generator = np.random.default_rng([seed, 1, number])
+            images.append(image if kind[number] < 0 else altered(image, KINDS[kind[number]], generator))
+        parts.append(describe(images))
+        flipped.append(describe([content.mirrored(image) for image in images]))
+        context.report(stop, 2 * count, "Planting copies to learn from")
+    planted = kind >= 0
+    return Planted(
+        Traces({name: torch.cat([part[name] for part in parts]) for name in parts[0]}),
+        Traces({name: torch.cat([part[name] for part in flipped]) for name in flipped[0]}),
+        np.where(planted, drawn, -1),
+        np.where(planted, -1, drawn),
+        kind,
+    )
+
+
+def calibrate(spaces: Spaces, planted: Planted) -> Calibration:
+    """Learn the fusion on every other planted query, and check it on the rest."""
+    teaches = (np.arange(len(planted.origin)) // len(KINDS)) % 2 == 0  # every kind in both halves
+    compared = _compare(spaces, planted)
+    usable = (planted.origin >= 0) | ~compared.has_twin
+    first = teaches & usable
+    pairs = first & (planted.origin >= 0)
+    features = np.concatenate([compared.own[pairs], compared.rivals[pairs].reshape(-1, compared.own.shape[1])])
+    is_origin = np.arange(len(features)) < pairs.sum()
+    weights = fit_weights(features, is_origin)
+    best = _best(compared, weights)
+    fusion = fit_confidence(weights, best[first], planted.origin[first] >= 0)
+    rest = ~teaches & usable
+    return Calibration(fusion, _check(fusion, planted, compared, best, rest), _alone(spaces, planted, compared, rest))
+
+
+@dataclass(frozen=True, eq=False)
+class _Compared:
+    own: NDArray[np.float32]  # (p, 2 s) features of the origin; of the first rival where there is none
+    rivals: NDArray[np.float32]  # (p, RIVALS, 2 s) features of the nearest other rows
+    has_twin: NDArray[np.bool_]
+    first: NDArray[np.bool_]  # (p, s) the origin is nearest by each signal alone
+
+
+def _compare(spaces: Spaces, planted: Planted) -> _Compared:
+    own, rivals, twins, firsts = [], [], [], []
+    step = query_block(spaces)
+    for start, stop in slices(len(planted.origin), step):
+        itself, origin = torch.from_numpy(planted.itself[start:stop]), torch.from_numpy(planted.origin[start:stop])
+        found = likeness(
+            spaces, planted.queries.rows(start, stop), planted.mirrored.rows(start, stop), excluded=itself
+        )
+        features = found.features()
+        row = torch.arange(stop - start)
+        overall = found.values.sum(0)
+        names = spaces.names
+        twin = (found.values[names.index(GREY)] >= TWIN_GREY) & (found.values[names.index(HASH)] >= TWIN_HASH)
+        twins.append(twin.any(1))
+        nearest = found.values[:, row, origin.clamp_min(0)]  # (s, q)
+        firsts.append((found.values <= nearest.unsqueeze(2)).all(2).T & (origin >= 0).unsqueeze(1))
+        overall[row[origin >= 0], origin[origin >= 0]] = -torch.inf
+        near = overall.topk(min(RIVALS, overall.shape[1] - 1), dim=1).indices
+        rivals.append(features[row.unsqueeze(1), near])
+        own.append(features[row, torch.where(origin >= 0, origin, near[:, 0])])
+    return _Compared(
+        torch.cat(own).numpy(), torch.cat(rivals).numpy(), torch.cat(twins).numpy(), torch.cat(firsts).numpy()
+    )
+
+
+def _best(compared: _Compared, weights: tuple[float, ...]) -> NDArray[np.float64]:
+    """Return the evidence of each query's best row, among the origin and its rivals."""
+    values = np.asarray(weights)
+    rivals = (compared.rivals @ values).max(1)
+    return np.maximum(compared.own @ values, rivals)
+
+
+def _check(
+    fusion: Fusion, planted: Planted, compared: _Compared, best: NDArray[np.float64], rows: NDArray[np.bool_]
+) -> Check:
+    is_copy = planted.origin >= 0
+    sure = sigmoid(fusion.log_odds(best))
+    said = sure >= 0.5
+    own = compared.own @ np.asarray(fusion.weights)
+    right = is_copy & (own >= best)
+    weight = np.where(is_copy, 0.5 / max((is_copy & rows).sum(), 1), 0.5 / max((~is_copy & rows).sum(), 1))
+    hits, alarms = (weight * (said & is_copy & rows)).sum(), (weight * (said & ~is_copy & rows)).sum()
+    by_kind = {
+        name: float((said & right)[rows & (planted.kind == code)].mean())
+        for code, name in enumerate(KINDS)
+        if (rows & (planted.kind == code)).any()
+    }
+    return Check(
+        n_planted=int((rows & is_copy).sum()),
+        n_others=int((rows & ~is_copy).sum()),
+        top1=float(right[rows & is_copy].mean()),
+        precision=float(hits / (hits + alarms)) if hits + alarms else 1.0,
+        recall=float(2 * hits),
+        brier=float((weight * (sure - is_copy) ** 2)[rows].sum()),
+        by_kind=by_kind,
+    )
+
+
+def _alone(spaces: Spaces, planted: Planted, compared: _Compared, rows: NDArray[np.bool_]) -> dict[str, float]:
+    chosen = rows & (planted.origin >= 0)
+    return {name: float(compared.first[chosen, number].mean()) for number, name in enumerate(spaces.names)}

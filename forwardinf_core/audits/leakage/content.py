@@ -1,0 +1,39 @@
+"""What two images have in common whatever a model thinks of them: a perceptual hash, and a small grey picture.
+
+The grey picture has mean 0 and length 1, so the product of two of them is the correlation of their pixels, which no
+change of brightness or contrast touches. The hash is imagehash's DCT hash as ±1, so that a product counts equal bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import imagehash
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+GREY_SIDE = 16  # pixels (METHOD: 16 × 16)
+HASH_SIDE = 8  # bits a side: 64 bits
+FLAT = 1e-3  # grey levels of deviation below which a picture is one colour and correlates with nothing
+
+
+def hashes(images: Sequence[Image.Image]) -> NDArray[np.float32]:
+    """Return the perceptual hashes, (n, 64), −1 or +1; the product of two rows is 64 − 2 × differing bits."""
+    bits = [imagehash.phash(image, hash_size=HASH_SIDE).hash.ravel() for image in images]
+    return np.where(np.reshape(bits, (len(images), HASH_SIDE**2)), 1.0, -1.0).astype(np.float32)
+
+
+def grey_pictures(images: Sequence[Image.Image]) -> NDArray[np.float32]:
+    """Return grey pictures of 16 × 16, (n, 256), each of mean 0 and length 1, or all 0 where it is one colour."""
+    small = [image.convert("L").resize((GREY_SIDE, GREY_SIDE), Image.Resampling.BOX) for image in images]
+    values = np.asarray([np.asarray(image, dtype=np.float32).ravel() for image in small])
+    values = values.reshape(len(images), GREY_SIDE**2)
+    values -= values.mean(1, keepdims=True)
+    length = np.linalg.norm(values, axis=1, keepdims=True)
+    return np.where(length > FLAT * GREY_SIDE, values / np.maximum(length, FLAT), 0.0).astype(np.float32)
+
+
+def mirrored(image: Image.Image) -> Image.Image:
+    """Return the image with left and right exchanged."""
+    return ImageOps.mirror(image)

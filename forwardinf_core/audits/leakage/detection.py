@@ -1,0 +1,247 @@
+"""The job ``leakage``: every test row against every training row, one read for all, then duplicates within the splits.
+
+Chunks are blocks of test rows; what is planted to learn from is a chunk of its own. The finished run keeps a record
+for each test row and the groups, and is read back as long as model, rows and options are the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from forwardinf_core.audits.attribution import Audit, load_audit
+from forwardinf_core.audits.head_influence import HeadInfluence, head_influence, labels_or_predicted
+from forwardinf_core.audits.leakage.calibration import Calibration, Planted, calibrate, plant
+from forwardinf_core.audits.leakage.checks import check_rows
+from forwardinf_core.audits.leakage.fusion import confidence, estimated_prior
+from forwardinf_core.audits.leakage.groups import find_groups
+from forwardinf_core.audits.leakage.signals import Spaces, fit_spaces, likeness, query_block
+from forwardinf_core.audits.leakage.traces import Traces, describer_of, described
+from forwardinf_core.audits.leakage.twins import identical_rows
+from forwardinf_core.audits.leakage.verdicts import verdict_of
+from forwardinf_core.audits.preparation import Workplace
+from forwardinf_core.influence.network import slices
+from forwardinf_core.influence.probe import FEATURES, OUTPUTS
+from forwardinf_core.jobs.context import JobContext
+from forwardinf_core.jobs.registry import job
+from forwardinf_core.store.binding import Binding, Option
+from forwardinf_core.store.runs import RunRecord, find_run, save_run
+
+KIND = "leakage"
+VERSION = 1  # rises when the same options would give other records
+KEPT = 5  # training rows kept for each test row, the likeliest first
+
+
+@dataclass(frozen=True)
+class LeakageOptions:
+    """``planted``: copies planted to learn from and check on; ``seed``: of everything drawn."""
+
+    seed: int = 0
+    planted: int = 700
+
+
+@dataclass
+class Seconds:
+    """Time by phase."""
+
+    spent: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.spent[name] = self.spent.get(name, 0.0) + time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class Searched:
+    """The best training rows of a block of queries. ``rows`` (q, k); ``values`` (q, k, 2 s) of those rows, and so on."""
+
+    rows: Tensor
+    values: Tensor
+    mirrored: Tensor  # (q, k, s) bool
+    influence: Tensor  # (q, k), NaN without a head
+    cosine: Tensor
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what a chunk holds."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def binding(audit: Audit, options: LeakageOptions) -> Binding:
+    """Return what a run of this audit is made from."""
+    prints = {"model": audit.model.fingerprint, "train": audit.train.fingerprint, "test": audit.test.fingerprint}
+    return Binding(KIND, prints, asdict(options), VERSION)
+
+
+def fingerprints_of(project: Path, _options: LeakageOptions) -> dict[str, str]:
+    """Return what the job reads."""
+    return dict(binding(load_audit(project), LeakageOptions()).fingerprints)
+
+
+@job(KIND, version=VERSION, fingerprints=fingerprints_of)
+def detect(context: JobContext, options: LeakageOptions) -> dict[str, Option]:
+    """Look for every test row among the training rows, and for duplicates within and across the splits."""
+    audit = load_audit(context.project)
+    record = find_run(audit.project, KIND, binding(audit, options).key())
+    if record is None:
+        record = _detect(audit, audit.workplace(context), context, options)
+    return {"run": record.id}
+
+
+def _detect(audit: Audit, place: Workplace, context: JobContext, options: LeakageOptions) -> RunRecord:
+    notes = check_rows(audit)
+    clock = Seconds()
+    with clock.phase("describe"):
+        train, test = described(place, audit.train), described(place, audit.test)
+        mirrored = described(place, audit.test, mirrored=True)
+        head = head_influence(place)
+    with clock.phase("calibrate"):
+        spaces = fit_spaces(train)
+        calibration = calibrate(spaces, _planted(audit, place, context, options))
+    with clock.phase("search"):
+        found = _search_all(audit, spaces, calibration, head, (train, test, mirrored), context)
+    with clock.phase("groups"):
+        frame, prior = _pairs(audit, spaces, calibration, found)
+        groups = find_groups(audit, spaces, calibration.fusion, prior, (train, test), frame, context.report)
+    summary: dict[str, Option] = {
+        "prior": prior,
+        "check": asdict(calibration.check),
+        "alone": dict(calibration.alone),
+        "fusion": {**asdict(calibration.fusion), "signals": list(spaces.names)},
+        "notes": list(notes),
+        "head": None if head is None else ("exact" if head.is_exact else "factors"),
+        "seconds": dict(clock.spent),
+    }
+    key = binding(audit, options).key()
+    return save_run(
+        audit.project, KIND, key, options=asdict(options), summary=summary, frames={"pairs": frame, "groups": groups}
+    )
+
+
+def _planted(audit: Audit, place: Workplace, context: JobContext, options: LeakageOptions) -> Planted:
+    kept = context.chunks.get("planted")
+    if kept is None:
+        planted = plant(audit.train, describer_of(place), context, seed=options.seed, most=options.planted)
+        context.chunks.put("planted", planted.tensors())
+        return planted
+    return Planted.from_tensors(kept)
+
+
+def _search_all(
+    audit: Audit,
+    spaces: Spaces,
+    calibration: Calibration,
+    head: HeadInfluence | None,
+    traces: tuple[Traces, Traces, Traces],
+    context: JobContext,
+) -> Searched:
+    """Search for all test rows, block by block."""
+    train, test, mirrored = traces
+    labels = torch.from_numpy(audit.train.labels.copy())
+    asked = labels_or_predicted(torch.from_numpy(audit.test.labels.copy()), test.parts[OUTPUTS])
+    own = None if head is None else head.on_itself(train.parts[FEATURES], labels)
+    parts = []
+    for start, stop in slices(len(test), query_block(spaces)):
+        key = f"search-{start:010d}"
+        kept = context.chunks.get(key)
+        if kept is None:
+            found = search(spaces, calibration, test.rows(start, stop), mirrored.rows(start, stop))
+            if head is not None:
+                assert own is not None
+                queries = test.parts[FEATURES][start:stop]
+                found = with_influence(found, head, (train.parts[FEATURES], labels, own), (queries, asked[start:stop]))
+            kept = found.tensors()
+            context.chunks.put(key, kept)
+        parts.append(kept)
+        context.report(stop, len(test), "Comparing the test rows with the training rows")
+    return Searched(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+
+
+def search(spaces: Spaces, calibration: Calibration, queries: Traces, mirrored: Traces) -> Searched:
+    """Return the likeliest training rows of each query by the fused evidence."""
+    found = likeness(spaces, queries, mirrored)
+    features = found.features()
+    evidence = calibration.fusion.evidence(features)  # (q, n)
+    rows = evidence.topk(min(KEPT, evidence.shape[1]), dim=1).indices
+    query = torch.arange(len(rows)).unsqueeze(1)
+    unknown = torch.full(rows.shape, torch.nan)
+    return Searched(rows, features[query, rows], found.mirrored.permute(1, 2, 0)[query, rows], unknown, unknown)
+
+
+def with_influence(
+    found: Searched, head: HeadInfluence, train: tuple[Tensor, Tensor, Tensor], queries: tuple[Tensor, Tensor]
+) -> Searched:
+    """Return the same with the influence of each row found on its query, raw and as a cosine.
+
+    ``train``: features, labels and self-influences of the training rows; ``queries``: features and labels.
+    """
+    features, labels, own = train
+    solved = head.solved(*queries)
+    itself = head.on_itself(*queries)
+    influence = torch.empty_like(found.influence)
+    for number in range(len(found.rows)):
+        rows = found.rows[number]
+        influence[number] = head.on_rows(features[rows], labels[rows], solved[number : number + 1])[0]
+    size = (own[found.rows] * itself.unsqueeze(1)).sqrt().clamp_min(torch.finfo(torch.float32).tiny)
+    return Searched(found.rows, found.values, found.mirrored, influence, influence / size)
+
+
+def _pairs(audit: Audit, spaces: Spaces, calibration: Calibration, found: Searched) -> tuple[pd.DataFrame, float]:
+    """Return a record for each test row and rank (rank 0 the best), and the estimated share of leaked rows."""
+    names = spaces.names
+    evidence = calibration.fusion.evidence(found.values).double().numpy()  # (q, k)
+    odds = calibration.fusion.log_odds(evidence)
+    prior = estimated_prior(odds[:, 0])
+    sure = confidence(odds, prior)
+    twins = identical_rows(audit.test, audit.train, found.rows.numpy(), found.values[:, :, : len(names)].numpy(), names)
+    records = []
+    for query in range(len(found.rows)):
+        order = sorted(range(found.rows.shape[1]), key=lambda rank: not twins[query, rank])  # stable: twins first
+        for rank, place in enumerate(order):
+            likes = {name: float(found.values[query, place, number]) for number, name in enumerate(names)}
+            leads = {name: float(found.values[query, place, len(names) + n]) for n, name in enumerate(names)}
+            score = 1.0 if twins[query, place] else float(sure[query, place])
+            records.append(
+                {
+                    "test": query,
+                    "rank": rank,
+                    "train": int(found.rows[query, place]),
+                    "score": score,
+                    "verdict": verdict_of(score, likes, is_identical=bool(twins[query, place])),
+                    "mirrored": is_mirrored(found.mirrored[query, place], names),
+                    "influence": float(found.influence[query, place]),
+                    "influence_cosine": float(found.cosine[query, place]),
+                    **likes,
+                    **{f"{name}_lead": value for name, value in leads.items()},
+                }
+            )
+    return pd.DataFrame(records), prior
+
+
+def is_mirrored(by_signal: Tensor, names: tuple[str, ...]) -> bool:
+    """Say whether the mirrored query fits better: by the pictures themselves, which know left from right best."""
+    seen = dict(zip(names, by_signal.tolist(), strict=True))
+    return bool(seen["grey"] and seen["hash"])
+
+
+def stored(audit: Audit, options: LeakageOptions | None = None) -> RunRecord | None:
+    """Return the finished run, or None."""
+    return find_run(audit.project, KIND, binding(audit, options or LeakageOptions()).key())
+
+
+def fusion_record(record: RunRecord) -> Mapping[str, Option]:
+    """Return the fusion as a run keeps it."""
+    found = record.summary["fusion"]
+    assert isinstance(found, dict)
+    return found

@@ -1,0 +1,64 @@
+"""One uploaded picture against the training rows, with the spaces and the confidence of a finished audit."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import torch
+
+from forwardinf_core.audits.attribution import Audit
+from forwardinf_core.audits.leakage import content
+from forwardinf_core.audits.leakage.detection import fusion_record, is_mirrored
+from forwardinf_core.audits.leakage.fusion import Fusion, confidence
+from forwardinf_core.audits.leakage.records import Pair
+from forwardinf_core.audits.leakage.signals import fit_spaces, likeness
+from forwardinf_core.audits.leakage.traces import Traces, describer_of, described
+from forwardinf_core.audits.leakage.twins import same_pixels
+from forwardinf_core.audits.leakage.verdicts import verdict_of
+from forwardinf_core.datasets.rows import UNLABELLED
+from forwardinf_core.store.chunks import ChunkStore
+from forwardinf_core.store.runs import RunRecord
+
+
+def search_one(audit: Audit, record: RunRecord, query: str) -> Pair:
+    """Return the training row most like a copy of an uploaded picture. Influence is not asked: it has no label."""
+    said = fusion_record(record)
+    weights = tuple(float(value) for value in cast("list[float]", said["weights"]))
+    fusion = Fusion(weights, float(cast("float", said["slope"])), float(cast("float", said["intercept"])))
+    place = audit.workplace(_Quiet())
+    spaces = fit_spaces(described(place, audit.train))
+    image, describe = audit.queries.image(query), describer_of(place)
+    found = likeness(spaces, Traces(describe([image])), Traces(describe([content.mirrored(image)])))
+    evidence = fusion.evidence(found.features())[0]
+    train = int(evidence.argmax())
+    names = spaces.names
+    identical = same_pixels(image, audit.train.image(train))
+    odds = fusion.log_odds(np.asarray([float(evidence[train])]))
+    score = 1.0 if identical else float(confidence(odds, float(cast("float", record.summary["prior"])))[0])
+    signals = {name: float(found.values[number, 0, train]) for number, name in enumerate(names)}
+    leads = {name: signals[name] - float(found.crowd[number, 0]) for number, name in enumerate(names)}
+    return Pair(
+        query=query,
+        train=train,
+        score=score,
+        verdict=verdict_of(score, signals, is_identical=identical),
+        is_mirrored=not identical and is_mirrored(found.mirrored[:, 0, train], names),
+        label=UNLABELLED,
+        train_label=int(audit.train.labels[train]),
+        signals=signals,
+        stands_out=leads,
+        influence=float("nan"),
+        influence_cosine=float("nan"),
+    )
+
+
+class _Quiet:
+    """The context of work that takes milliseconds: what it reads is on disk, and nobody is told."""
+
+    @property
+    def chunks(self) -> ChunkStore:
+        raise AssertionError("one query keeps no chunks")
+
+    def report(self, done: float, total: float, note: str = "") -> None:
+        """Tell nobody."""
