@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from forwardinf_core.audits.context import Context
 from forwardinf_core.audits.leakage import content
 from forwardinf_core.audits.leakage.fusion import RIVALS, Check, Fusion, fit_confidence, fit_weights, sigmoid
 from forwardinf_core.audits.leakage.planted import KINDS, altered
 from forwardinf_core.audits.leakage.signals import Spaces, likeness, query_block
 from forwardinf_core.audits.leakage.traces import GREY, HASH, Describe, Traces
-from forwardinf_core.audits.preparation import Context
 from forwardinf_core.datasets.rows import ImageRows
 from forwardinf_core.influence.network import slices
 
@@ -120,9 +120,7 @@ def _compare(spaces: Spaces, planted: Planted) -> _Compared:
     step = query_block(spaces)
     for start, stop in slices(len(planted.origin), step):
         itself, origin = torch.from_numpy(planted.itself[start:stop]), torch.from_numpy(planted.origin[start:stop])
-        found = likeness(
-            spaces, planted.queries.rows(start, stop), planted.mirrored.rows(start, stop), excluded=itself
-        )
+        found = likeness(spaces, planted.queries.rows(start, stop), planted.mirrored.rows(start, stop), excluded=itself)
         features = found.features()
         row = torch.arange(stop - start)
         overall = found.values.sum(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from forwardinf_core.audits.attribution import Audit
+from forwardinf_core.audits.audit import Audit
 from forwardinf_core.errors import DataError
 
 FEWEST_TRAIN = 20  # rows to plant copies among and to tell them from

@@ -12,21 +12,21 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from forwardinf_core.audits.attribution import Audit, load_audit
+from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.head_influence import HeadInfluence, head_influence, labels_or_predicted
 from forwardinf_core.audits.leakage.calibration import Calibration, Planted, calibrate, plant
 from forwardinf_core.audits.leakage.checks import check_rows
 from forwardinf_core.audits.leakage.fusion import confidence, estimated_prior
 from forwardinf_core.audits.leakage.groups import find_groups
 from forwardinf_core.audits.leakage.signals import Spaces, fit_spaces, likeness, query_block
-from forwardinf_core.audits.leakage.traces import Traces, describer_of, described
+from forwardinf_core.audits.leakage.traces import Traces, described, describer_of
 from forwardinf_core.audits.leakage.twins import identical_rows
 from forwardinf_core.audits.leakage.verdicts import verdict_of
+from forwardinf_core.audits.opening import load_audit
 from forwardinf_core.audits.preparation import Workplace
 from forwardinf_core.influence.network import slices
 from forwardinf_core.influence.probe import FEATURES, OUTPUTS

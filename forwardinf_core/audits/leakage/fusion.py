@@ -65,9 +65,7 @@ def fit_weights(features: NDArray[np.float32], is_origin: NDArray[np.bool_]) -> 
     return tuple(float(weight) for weight in np.maximum(model.coef_[0] / scale, 0.0))
 
 
-def fit_confidence(
-    weights: tuple[float, ...], evidence: NDArray[np.float64], has_copy: NDArray[np.bool_]
-) -> Fusion:
+def fit_confidence(weights: tuple[float, ...], evidence: NDArray[np.float64], has_copy: NDArray[np.bool_]) -> Fusion:
     """Return the fusion whose log-odds fit whether queries have a copy, at even odds."""
     spread = float(evidence.std()) or 1.0
     model = LogisticRegression(C=10.0, max_iter=2_000, class_weight="balanced")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from forwardinf_core.audits.attribution import Audit
+from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.leakage.fusion import Fusion, confidence
 from forwardinf_core.audits.leakage.records import NONE
 from forwardinf_core.audits.leakage.signals import Spaces, likeness, placed_in, query_block

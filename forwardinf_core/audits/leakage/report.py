@@ -8,13 +8,12 @@ from typing import cast
 
 import numpy as np
 import pandas as pd
-import torch
 
-from forwardinf_core.audits.attribution import Audit
+from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.leakage.detection import KIND, LeakageOptions, stored
 from forwardinf_core.audits.leakage.records import NONE, Accuracy, Group, Leakage, Pair
-from forwardinf_core.audits.leakage.single import search_one
 from forwardinf_core.audits.leakage.signals import SIGNALS
+from forwardinf_core.audits.leakage.single import search_one
 from forwardinf_core.audits.leakage.verdicts import reasons_of
 from forwardinf_core.audits.queries import TEST
 from forwardinf_core.errors import RunNotFoundError

@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import cast
 
 import numpy as np
-import torch
 
-from forwardinf_core.audits.attribution import Audit
+from forwardinf_core.audits.audit import Audit
+from forwardinf_core.audits.context import AtOnce
 from forwardinf_core.audits.leakage import content
 from forwardinf_core.audits.leakage.detection import fusion_record, is_mirrored
 from forwardinf_core.audits.leakage.fusion import Fusion, confidence
 from forwardinf_core.audits.leakage.records import Pair
 from forwardinf_core.audits.leakage.signals import fit_spaces, likeness
-from forwardinf_core.audits.leakage.traces import Traces, describer_of, described
+from forwardinf_core.audits.leakage.traces import Traces, described, describer_of
 from forwardinf_core.audits.leakage.twins import same_pixels
 from forwardinf_core.audits.leakage.verdicts import verdict_of
 from forwardinf_core.datasets.rows import UNLABELLED
-from forwardinf_core.store.chunks import ChunkStore
 from forwardinf_core.store.runs import RunRecord
 
 
@@ -26,7 +25,7 @@ def search_one(audit: Audit, record: RunRecord, query: str) -> Pair:
     said = fusion_record(record)
     weights = tuple(float(value) for value in cast("list[float]", said["weights"]))
     fusion = Fusion(weights, float(cast("float", said["slope"])), float(cast("float", said["intercept"])))
-    place = audit.workplace(_Quiet())
+    place = audit.workplace(AtOnce())
     spaces = fit_spaces(described(place, audit.train))
     image, describe = audit.queries.image(query), describer_of(place)
     found = likeness(spaces, Traces(describe([image])), Traces(describe([content.mirrored(image)])))
@@ -51,14 +50,3 @@ def search_one(audit: Audit, record: RunRecord, query: str) -> Pair:
         influence=float("nan"),
         influence_cosine=float("nan"),
     )
-
-
-class _Quiet:
-    """The context of work that takes milliseconds: what it reads is on disk, and nobody is told."""
-
-    @property
-    def chunks(self) -> ChunkStore:
-        raise AssertionError("one query keeps no chunks")
-
-    def report(self, done: float, total: float, note: str = "") -> None:
-        """Tell nobody."""

@@ -85,9 +85,7 @@ def _write(folder: Path, bound: Binding, place: Workplace, rows: ImageRows, mirr
     shapes = {name: value.shape[1:] for name, value in computed(0, min(2, len(rows))).items()}
     with ExitStack() as held:
         writers = {
-            name: held.enter_context(
-                ArrayWriter(folder / name, Layout((len(rows), *shape), "float32", BLOCK), bound)
-            )
+            name: held.enter_context(ArrayWriter(folder / name, Layout((len(rows), *shape), "float32", BLOCK), bound))
             for name, shape in shapes.items()
         }
         missing = sorted({block for writer in writers.values() for block in writer.missing()})
@@ -102,7 +100,10 @@ def _write(folder: Path, bound: Binding, place: Workplace, rows: ImageRows, mirr
 
 def _binding(model: AuditModel, rows: ImageRows, mirrored: bool) -> Binding:
     return Binding(
-        "traces", {"model": model.fingerprint, "rows": rows.fingerprint}, {"mirrored": mirrored, "batch": BATCH}, VERSION
+        "traces",
+        {"model": model.fingerprint, "rows": rows.fingerprint},
+        {"mirrored": mirrored, "batch": BATCH},
+        VERSION,
     )
 
 
