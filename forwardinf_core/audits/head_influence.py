@@ -1,4 +1,4 @@
-"""The head as the leakage and memorisation audits use it: closed-form influence of rows on queries and on themselves."""
+"""Influence through the head in closed form, of rows on queries and on themselves, for leakage and memorisation."""
 
 from __future__ import annotations
 

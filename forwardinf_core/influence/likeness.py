@@ -28,7 +28,8 @@ class Space:
         """Return vectors (n, d) as points (n, k) of length 1; a row that is all mean becomes 0."""
         centred = values - self.mean
         moved = centred if self.scale is None else centred @ self.scale
-        return moved / moved.norm(dim=1, keepdim=True).clamp_min(SMALLEST)
+        length: Tensor = moved.norm(dim=1, keepdim=True)
+        return moved / length.clamp_min(SMALLEST)
 
 
 def plain_space(n_numbers: int) -> Space:

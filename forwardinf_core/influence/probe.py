@@ -135,5 +135,6 @@ def _input_of_head(network: GraphNetwork, head: str | None) -> fx.Node | None:
     placeholder = network.parameter_placeholders.get(f"{head}.weight")
     for node in network.graph_module.graph.nodes:
         if node.target is aten.linear.default and node.args[1].name == placeholder:
-            return node.args[0]
+            (taken,) = [one for one in (node.args[0],) if isinstance(one, fx.Node)]
+            return taken
     return None

@@ -141,8 +141,8 @@ def _compare(spaces: Spaces, planted: Planted) -> _Compared:
 def _best(compared: _Compared, weights: tuple[float, ...]) -> NDArray[np.float64]:
     """Return the evidence of each query's best row, among the origin and its rivals."""
     values = np.asarray(weights)
-    rivals = (compared.rivals @ values).max(1)
-    return np.maximum(compared.own @ values, rivals)
+    found: NDArray[np.float64] = np.maximum(compared.own @ values, (compared.rivals @ values).max(1))
+    return found
 
 
 def _check(

@@ -65,7 +65,7 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Searched:
-    """The best training rows of a block of queries. ``rows`` (q, k); ``values`` (q, k, 2 s) of those rows, and so on."""
+    """The best training rows of a block of queries. ``rows`` (q, k); ``values`` (q, k, 2 s): their signals."""
 
     rows: Tensor
     values: Tensor

@@ -46,8 +46,8 @@ def recoloured(image: Image.Image, generator: np.random.Generator) -> Image.Imag
 def noisy(image: Image.Image, generator: np.random.Generator) -> Image.Image:
     """Return the image with noise of 4 to 14 grey levels."""
     values = np.asarray(image, dtype=np.float32)
-    values = values + generator.normal(0, generator.uniform(4, 14), values.shape)
-    return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
+    noise = generator.normal(0, generator.uniform(4, 14), values.shape)
+    return Image.fromarray(np.clip(np.rint(values + noise), 0, 255).astype(np.uint8))
 
 
 def resampled(image: Image.Image, generator: np.random.Generator) -> Image.Image:

@@ -23,9 +23,9 @@ SAME_LABEL, OTHER_LABEL, NO_LABEL = "same label", "conflicting label", "no label
 class Pair:
     """A query and the training row most like a copy of it.
 
-    ``score`` is the probability that it is one. ``signals``: likeness by signal, −1 to 1. ``stands_out``: the same, less
-    the query's tenth nearest row. ``influence`` is that of the training row on the query through the head, positive =
-    helped; ``influence_cosine`` the same divided by both rows' own; NaN where the model has no head.
+    ``score`` is the probability that it is one. ``signals``: likeness by signal, −1 to 1. ``stands_out``: the same,
+    less that of the query's tenth nearest row. ``influence`` is that of the training row on the query through the
+    head, positive = helped; ``influence_cosine`` the same divided by both rows' own; NaN where there is no head.
     """
 
     query: str

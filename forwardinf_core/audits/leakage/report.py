@@ -148,7 +148,7 @@ def record_of(
         "n_test": len(found.pairs),
         "n_train": len(audit.train_ids),
         "verdicts": found.counts(),
-        "estimated_share": found.prior,
+        "estimated_share": float(found.scores.mean()),
         "accuracy": {
             name: {"rows": one.rows, "right": one.right, "share": one.share, "low": one.low, "high": one.high}
             for name, one in accuracies(audit, found).items()

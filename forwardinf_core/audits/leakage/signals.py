@@ -42,7 +42,7 @@ class Spaces:
 
 @dataclass(frozen=True)
 class Likeness:
-    """Queries against all training rows. ``values`` (s, q, n); ``crowd`` (s, q): the tenth best; ``mirrored`` (s, q, n)."""
+    """Queries against all training rows: ``values`` and ``mirrored`` (s, q, n), ``crowd`` (s, q) the tenth best."""
 
     values: Tensor
     crowd: Tensor

@@ -99,12 +99,8 @@ def _write(folder: Path, bound: Binding, place: Workplace, rows: ImageRows, mirr
 
 
 def _binding(model: AuditModel, rows: ImageRows, mirrored: bool) -> Binding:
-    return Binding(
-        "traces",
-        {"model": model.fingerprint, "rows": rows.fingerprint},
-        {"mirrored": mirrored, "batch": BATCH},
-        VERSION,
-    )
+    prints = {"model": model.fingerprint, "rows": rows.fingerprint}
+    return Binding("traces", prints, {"mirrored": mirrored, "batch": BATCH}, VERSION)
 
 
 def _is_complete(folder: Path, bound: Binding) -> bool:

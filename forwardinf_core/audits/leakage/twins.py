@@ -20,7 +20,7 @@ def identical_rows(
     names: tuple[str, ...],
 ) -> NDArray[np.bool_]:
     """Say which of the rows found for each query, (q, k), are that very picture. ``values``: (q, k, s) likeness."""
-    same_file = (queries.digests[:, None] == train.digests[rows]).all(2)
+    same_file: NDArray[np.bool_] = (queries.digests[:, None] == train.digests[rows]).all(2)
     close = (values[:, :, names.index(GREY)] >= CLOSE) & (values[:, :, names.index(HASH)] >= CLOSE)
     found = same_file.copy()
     for query, place in np.argwhere(close & ~same_file):
