@@ -28,6 +28,7 @@ from forwardinf_core.audits.leakage.twins import identical_rows
 from forwardinf_core.audits.leakage.verdicts import verdict_of
 from forwardinf_core.audits.opening import load_audit
 from forwardinf_core.audits.preparation import Workplace
+from forwardinf_core.datasets.rows import images_of
 from forwardinf_core.influence.network import slices
 from forwardinf_core.influence.probe import FEATURES, OUTPUTS
 from forwardinf_core.jobs.context import JobContext
@@ -103,8 +104,9 @@ def _detect(audit: Audit, place: Workplace, context: JobContext, options: Leakag
     notes = check_rows(audit)
     clock = Seconds()
     with clock.phase("describe"):
-        train, test = described(place, audit.train), described(place, audit.test)
-        mirrored = described(place, audit.test, mirrored=True)
+        rows = images_of(audit.train), images_of(audit.test)
+        train, test = described(place, rows[0]), described(place, rows[1])
+        mirrored = described(place, rows[1], mirrored=True)
         head = head_influence(place)
     with clock.phase("calibrate"):
         spaces = fit_spaces(train)
@@ -132,7 +134,7 @@ def _detect(audit: Audit, place: Workplace, context: JobContext, options: Leakag
 def _planted(audit: Audit, place: Workplace, context: JobContext, options: LeakageOptions) -> Planted:
     kept = context.chunks.get("planted")
     if kept is None:
-        planted = plant(audit.train, describer_of(place), context, seed=options.seed, most=options.planted)
+        planted = plant(images_of(audit.train), describer_of(place), context, seed=options.seed, most=options.planted)
         context.chunks.put("planted", planted.tensors())
         return planted
     return Planted.from_tensors(kept)
@@ -204,7 +206,8 @@ def _pairs(audit: Audit, spaces: Spaces, calibration: Calibration, found: Search
     odds = calibration.fusion.log_odds(evidence)
     prior = estimated_prior(odds[:, 0])
     sure = confidence(odds, prior)
-    twins = identical_rows(audit.test, audit.train, found.rows.numpy(), found.values[:, :, : len(names)].numpy(), names)
+    likes = found.values[:, :, : len(names)].numpy()
+    twins = identical_rows(images_of(audit.test), images_of(audit.train), found.rows.numpy(), likes, names)
     records = []
     for query in range(len(found.rows)):
         order = sorted(range(found.rows.shape[1]), key=lambda rank: not twins[query, rank])  # stable: twins first

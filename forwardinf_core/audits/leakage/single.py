@@ -16,7 +16,7 @@ from forwardinf_core.audits.leakage.signals import fit_spaces, likeness
 from forwardinf_core.audits.leakage.traces import Traces, described, describer_of
 from forwardinf_core.audits.leakage.twins import same_pixels
 from forwardinf_core.audits.leakage.verdicts import verdict_of
-from forwardinf_core.datasets.rows import UNLABELLED
+from forwardinf_core.datasets.rows import UNLABELLED, images_of
 from forwardinf_core.store.runs import RunRecord
 
 
@@ -26,13 +26,13 @@ def search_one(audit: Audit, record: RunRecord, query: str) -> Pair:
     weights = tuple(float(value) for value in cast("list[float]", said["weights"]))
     fusion = Fusion(weights, float(cast("float", said["slope"])), float(cast("float", said["intercept"])))
     place = audit.workplace(AtOnce())
-    spaces = fit_spaces(described(place, audit.train))
+    spaces = fit_spaces(described(place, images_of(audit.train)))
     image, describe = audit.queries.image(query), describer_of(place)
     found = likeness(spaces, Traces(describe([image])), Traces(describe([content.mirrored(image)])))
     evidence = fusion.evidence(found.features())[0]
     train = int(evidence.argmax())
     names = spaces.names
-    identical = same_pixels(image, audit.train.image(train))
+    identical = same_pixels(image, images_of(audit.train).image(train))
     odds = fusion.log_odds(np.asarray([float(evidence[train])]))
     score = 1.0 if identical else float(confidence(odds, float(cast("float", record.summary["prior"])))[0])
     signals = {name: float(found.values[number, 0, train]) for number, name in enumerate(names)}
