@@ -206,8 +206,8 @@ def _pairs(audit: Audit, spaces: Spaces, calibration: Calibration, found: Search
     odds = calibration.fusion.log_odds(evidence)
     prior = estimated_prior(odds[:, 0])
     sure = confidence(odds, prior)
-    likes = found.values[:, :, : len(names)].numpy()
-    twins = identical_rows(images_of(audit.test), images_of(audit.train), found.rows.numpy(), likes, names)
+    alike = found.values[:, :, : len(names)].numpy()
+    twins = identical_rows(images_of(audit.test), images_of(audit.train), found.rows.numpy(), alike, names)
     records = []
     for query in range(len(found.rows)):
         order = sorted(range(found.rows.shape[1]), key=lambda rank: not twins[query, rank])  # stable: twins first
