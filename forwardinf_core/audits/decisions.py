@@ -143,6 +143,18 @@ class Ledger:
         """Return the verdicts that one step recorded."""
         return list(self._steps.get(step, ()))
 
+    def undone_step(self, undo: str) -> str:
+        """Return the step that an undo takes back."""
+        return self._undo_of[undo].undoes or ""
+
+    def before(self, verdict: Decision) -> tuple[str, int | None] | None:
+        """Return what the reviewer's verdict on the row was before this one, as action and label."""
+        found = None
+        for one in self._on_row.get((verdict.split, verdict.row_id), ()):
+            if one.seq < verdict.seq and one.reviewer == verdict.reviewer and self.counts(one.step):
+                found = (one.action, one.label)
+        return found
+
     def of_row(self, row: Row) -> list[Decision]:
         """Return the verdicts on a row and what took them back, in the order of recording."""
         steps = {one.step for one in self._on_row.get(row, ())}
@@ -260,7 +272,7 @@ def _taken(project: AuditedProject, audit: str, reviewer: str, action: str) -> D
     steps = ledger.done(reviewer) if action == UNDO else ledger.undone(reviewer)
     if not steps:
         return None
-    target = steps[-1] if action == UNDO else (ledger._undo_of[steps[-1]].undoes or "")
+    target = steps[-1] if action == UNDO else ledger.undone_step(steps[-1])
     rows = ledger.of_step(target)
     one = rows[0] if len(rows) == 1 else None
     made = _filled(
