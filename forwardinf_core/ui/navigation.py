@@ -29,6 +29,7 @@ class Entry:
 ENTRIES: tuple[Entry, ...] = (
     Entry("Explore", "overview", "Overview", ":material/dashboard:", CLASSIFICATION),
     Entry("Explore", "attribution", "Attribution", ":material/hub:", CLASSIFICATION),
+    Entry("Decide", "review", "Review", ":material/fact_check:", CLASSIFICATION),
     Entry("Trust", "verify", "Verify", ":material/verified_user:", CLASSIFICATION),
 )
 """In the order of the navigation; the first is what the bare address shows."""

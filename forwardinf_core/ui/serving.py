@@ -6,6 +6,7 @@ import hashlib
 import logging
 import re
 from base64 import b64encode
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,13 +17,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from forwardinf_core.datasets.images import THUMBNAIL_TYPE
+from forwardinf_core.datasets.images import thumbnail as thumbnail_of
 from forwardinf_core.errors import AuditError
 from forwardinf_core.ui import opening, thumbs
 
 if TYPE_CHECKING:
     from forwardinf_core.audits.audit import Audit
+    from forwardinf_core.datasets.rows import ImageRows
 
 LOG = logging.getLogger(__name__)
+
+LARGE, TRUSTED = "large", "trusted"  # a training row to look at closely; a trusted row beside it
+LARGE_PIXELS, SMALL_PIXELS = 448, 96
 
 
 def hashes_of_inline_scripts(html: str) -> list[str]:
@@ -93,12 +100,23 @@ def picture_of(audit: Audit, split: str, key: str) -> tuple[bytes, str]:
     """Return a picture and its media type: a row's thumbnail, or a query as the model sees it."""
     if split == thumbs.SHOWN:
         return audit.shown(key), "image/png"
+    if split in {LARGE, TRUSTED}:
+        rows = audit.train if split == LARGE else trusted_rows(audit)
+        if rows is None or not 0 <= int(key) < len(rows):
+            raise LookupError(key)
+        return thumbnail_of(rows.image(int(key)), LARGE_PIXELS if split == LARGE else SMALL_PIXELS), THUMBNAIL_TYPE
     if split not in {"train", "test"}:
         raise LookupError(split)
     position, count = int(key), len(audit.train_ids if split == "train" else audit.test_ids)
     if not 0 <= position < count:
         raise LookupError(key)
     return audit.thumbnail(split, key)
+
+
+@lru_cache(maxsize=2)
+def trusted_rows(audit: Audit) -> ImageRows | None:
+    """Return the project's trusted rows, opened once."""
+    return audit.project.trusted_rows(audit.classes)
 
 
 async def health(_request: Request) -> JSONResponse:

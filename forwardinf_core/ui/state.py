@@ -62,3 +62,41 @@ RETRY_JOB = "retry-job"
 def side(key: str, name: str) -> str:
     """Return the key of a widget that a comparison shows twice, once for each side."""
     return f"{key}-{name}"
+
+
+# the review
+REVIEWER_SAID = "reviewer-said"  # session: the name entered on this visit
+REVIEWER_NAME = "reviewer-name"
+BLIND = "review-blind"
+BLIND_KEPT = "review-blind-kept"  # session
+DECK = "review-deck"
+RECEIPT = "review-receipt"
+REVIEW_TURN = "review-turn"  # session: rises when the queue is to be made anew
+REVIEW_VERSION = "review-version"  # session
+REVIEW_QUEUE = "review-queue"  # session
+REVIEW_WINDOW = "review-window"  # session
+REVIEW_PLACE = "review-place"  # session: the place in the queue that the deck asked for
+REVIEW_HEARD = "review-heard"  # session: what became of the deck's last log
+REVIEW_PANEL = "review-panel"  # fragment
+REVIEW_SHOW = "review-show"
+REVIEW_LABEL = "review-label"
+REVIEW_SUGGESTED = "review-suggested"
+REVIEW_BY = "review-by"
+REVIEW_WHOLE = "review-whole"
+REVIEW_CLEAR = "review-clear"
+SUSPICION = "suspicion"
+SUSPECT_PAIRS = "suspect-pairs"
+FIND_SUSPECTS = "find-suspects"
+FINDING = "finding"  # session: the job that looks for suspects
+BULK_WHICH = "bulk-which"
+BULK_COUNT = "bulk-count"
+BULK_ACTION = "bulk-action"
+BULK_ASK = "bulk-ask"
+BULK_DO = "bulk-do"
+REVIEW_MORE = "review-more"
+EFFECT_TOP = "effect-top"
+EFFECT_START = "effect-start"
+EXPORT_FORMAT = "export-format"
+EXPORT_REVIEWER = "export-reviewer"
+EXPORT_TARGET = "export-target"
+EXPORT_DO = "export-do"

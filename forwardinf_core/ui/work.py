@@ -23,6 +23,7 @@ KINDS = {
     "prepare": "Preparing answers",
     "fit": "Training the built-in network",
     "demo": "Building a demo",
+    "mislabels": "Looking for wrong labels",
 }
 ICONS = {
     "done": ":green[:material/check_circle:]",

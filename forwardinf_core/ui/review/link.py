@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import streamlit as st
 
-from forwardinf_core.audits.review import STATES, Filter
+from forwardinf_core.audits.review import STATES, Filter, State
 from forwardinf_core.errors import DataError
 
 NAMES = ("show", "label", "suggested", "low", "high", "by", "rows", "view", "row")
@@ -24,9 +24,9 @@ class Place:
 def read(classes: tuple[str, ...]) -> Place:
     """Return what the link says. Raises DataError where it names a class that does not exist or no number."""
     said = {name: str(st.query_params.get(name, "")) for name in NAMES}
-    state = next((state for state in STATES if state == said["show"]), "open")
+    states: dict[str, State] = {name: name for name in STATES}
     chosen = Filter(
-        state=state,
+        state=states.get(said["show"], "open"),
         label=_class(said["label"], classes),
         suggested=_class(said["suggested"], classes),
         low=_number(said["low"]),

@@ -10,7 +10,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from forwardinf_core.audits.decisions import Ledger
-from forwardinf_core.audits.review_items import Item, Step, steps_done, steps_undone
+from forwardinf_core.audits.review_items import Item, Step, steps_done, steps_undone, text_of
 from forwardinf_core.ui import state, thumbs
 from forwardinf_core.ui.components.deck import Json, Window
 from forwardinf_core.ui.review.link import Place
@@ -129,7 +129,7 @@ def _wire(audit: Audit, desk: Desk, item: Item) -> dict[str, Json]:
         rows: list[Json] = []
         for position in positions:
             row: list[Json] = [position, int(found.label[position])]
-            rows.append([*row, audit.train.text(position)[:TEXT_BESIDE]] if is_text else row)
+            rows.append([*row, text_of(audit.train, position)[:TEXT_BESIDE]] if is_text else row)
         return rows
 
     return {
@@ -147,7 +147,7 @@ def _wire(audit: Audit, desk: Desk, item: Item) -> dict[str, Json]:
         "v": None if item.verdict is None else list(item.verdict),
         "o": [list(other) for other in item.others],
         "b": audit.planted(item.position),
-        "x": audit.train.text(item.position)[:TEXT_SHOWN] if is_text else "",
+        "x": text_of(audit.train, item.position)[:TEXT_SHOWN] if is_text else "",
     }
 
 

@@ -93,6 +93,7 @@ class Card {
       const row = element("button", "choice")
       row.type = "button"
       row.classList.toggle("own", code === item.l)
+      row.classList.toggle("faint", share < 0.01 && code !== item.l)
       row.classList.toggle("chosen", code === chosen)
       row.setAttribute("aria-label", `${this.deck.name(code)}, ${percent(share)}, key ${place + 1}`)
       const bar = element("i", "share")
@@ -143,7 +144,7 @@ class Card {
         tile.tabIndex = -1
         tile.dataset.row = item.id
         tile.setAttribute("aria-label", `Go to row ${item.id}`)
-        tile.append(this.deck.data.isText ? element("span", "words", item.x.slice(0, 60)) : this.deck.small(item.p))
+        tile.append(this.deck.data.isText ? element("span", "extract", item.x.slice(0, 60)) : this.deck.small(item.p))
         tile.append(element("i", "mark"))
         tile.onclick = () => this.deck.go(at)
         this.strip.set(at, tile)
@@ -194,7 +195,7 @@ class Card {
     const tiles = rows.map(([key, label, text]) => {
       const side = label === item.s && item.s !== item.l ? "suggested" : label === item.l ? "own" : ""
       const tile = element("div", `near ${side} ${text === undefined ? "" : "text"}`)
-      tile.append(text === undefined ? this.deck.small(key, split) : element("span", "words", text))
+      tile.append(text === undefined ? this.deck.small(key, split) : element("span", "extract", text))
       tile.append(element("span", "name", this.deck.name(label)))
       return tile
     })

@@ -14,7 +14,7 @@ class Deck {
     this.cursor = 0
     this.mode = "cards"
     this.comment = ""
-    this.card = new Card(root.querySelector(".cards"), this)
+    this.card = new Card(root, this)
     this.grid = new Grid(root.querySelector(".grid"), this)
     this.receipt = null
     this.asked = new Set()
