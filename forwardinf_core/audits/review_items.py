@@ -112,12 +112,6 @@ class Items:
         return tuple((int(code), float(shares.get(code, 0.0))) for code in kept)
 
 
-def text_of(rows: object, position: int) -> str:
-    """Return a row's text, or an empty one for rows that are pictures."""
-    read = getattr(rows, "text", None)
-    return str(read(position)) if callable(read) else ""
-
-
 def steps_done(ledger: Ledger, reviewer: str) -> tuple[Step, ...]:
     """Return the reviewer's last steps that an undo would take back, the next one last."""
     steps = ledger.done(reviewer)[-UNDOABLE:]

@@ -19,12 +19,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from forwardinf_core.datasets.images import THUMBNAIL_TYPE
 from forwardinf_core.datasets.images import thumbnail as thumbnail_of
+from forwardinf_core.datasets.rows import images_of
 from forwardinf_core.errors import AuditError
 from forwardinf_core.ui import opening, thumbs
 
 if TYPE_CHECKING:
     from forwardinf_core.audits.audit import Audit
-    from forwardinf_core.datasets.rows import ImageRows
+    from forwardinf_core.datasets.rows import DataRows
 
 LOG = logging.getLogger(__name__)
 
@@ -104,7 +105,9 @@ def picture_of(audit: Audit, split: str, key: str) -> tuple[bytes, str]:
         rows = audit.train if split == LARGE else trusted_rows(audit)
         if rows is None or not 0 <= int(key) < len(rows):
             raise LookupError(key)
-        return thumbnail_of(rows.image(int(key)), LARGE_PIXELS if split == LARGE else SMALL_PIXELS), THUMBNAIL_TYPE
+        return thumbnail_of(
+            images_of(rows).image(int(key)), LARGE_PIXELS if split == LARGE else SMALL_PIXELS
+        ), THUMBNAIL_TYPE
     if split not in {"train", "test"}:
         raise LookupError(split)
     position, count = int(key), len(audit.train_ids if split == "train" else audit.test_ids)
@@ -114,7 +117,7 @@ def picture_of(audit: Audit, split: str, key: str) -> tuple[bytes, str]:
 
 
 @lru_cache(maxsize=2)
-def trusted_rows(audit: Audit) -> ImageRows | None:
+def trusted_rows(audit: Audit) -> DataRows | None:
     """Return the project's trusted rows, opened once."""
     return audit.project.trusted_rows(audit.classes)
 

@@ -10,11 +10,13 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from forwardinf_core.audits.decisions import Ledger
-from forwardinf_core.audits.review_items import Item, Step, steps_done, steps_undone, text_of
+from forwardinf_core.audits.review_items import Item, Step, steps_done, steps_undone
+from forwardinf_core.datasets.rows import DataRows, images_of, texts_of
 from forwardinf_core.ui import state, thumbs
 from forwardinf_core.ui.components.deck import Json, Window
 from forwardinf_core.ui.review.link import Place
 from forwardinf_core.ui.review.session import Desk, Reviewer
+from forwardinf_core.ui.serving import trusted_rows
 
 if TYPE_CHECKING:
     from forwardinf_core.audits.audit import Audit
@@ -109,12 +111,12 @@ def _begin(positions: NDArray[np.int64], wanted: int | None) -> tuple[NDArray[np
 
 
 def _is_text(audit: Audit) -> bool:
-    return audit.task == "text-classification"
+    return audit.train.content == "text"
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
 def _longer_side(token: str, _desk: Desk) -> int:  # noqa: ARG001  # the token names the rows
-    return max(_desk.project.audit.train.image(0).size)
+    return int(max(images_of(_desk.project.audit.train).image(0).size))
 
 
 def _pixels(desk: Desk) -> int:
@@ -125,13 +127,13 @@ def _wire(audit: Audit, desk: Desk, item: Item) -> dict[str, Json]:
     found = desk.review.suspects
     is_text = _is_text(audit)
 
-    def beside(positions: tuple[int, ...]) -> list[Json]:
-        rows: list[Json] = []
-        for position in positions:
-            row: list[Json] = [position, int(found.label[position])]
-            rows.append([*row, text_of(audit.train, position)[:TEXT_BESIDE]] if is_text else row)
-        return rows
+    def beside(rows: DataRows | None, labels: NDArray[np.int64], positions: tuple[int, ...]) -> list[Json]:
+        if is_text and rows is not None:
+            texts = texts_of(rows)
+            return [[at, int(labels[at]), texts.text(at)[:TEXT_BESIDE]] for at in positions]
+        return [[at, int(labels[at])] for at in positions]
 
+    trusted = trusted_rows(audit) if item.against else None
     return {
         "p": item.position,
         "id": item.id,
@@ -141,13 +143,13 @@ def _wire(audit: Audit, desk: Desk, item: Item) -> dict[str, Json]:
         "ch": round(item.chance, 4),
         "c": [[code, round(share, 4)] for code, share in item.choices],
         "why": list(item.reasons),
-        "n": beside(item.neighbours),
-        "t": beside(item.copies),
-        "a": [[position, int(found.trusted_labels[position])] for position in item.against],
+        "n": beside(audit.train, found.label, item.neighbours),
+        "t": beside(audit.train, found.label, item.copies),
+        "a": beside(trusted, found.trusted_labels, item.against),
         "v": None if item.verdict is None else list(item.verdict),
         "o": [list(other) for other in item.others],
         "b": audit.planted(item.position),
-        "x": text_of(audit.train, item.position)[:TEXT_SHOWN] if is_text else "",
+        "x": texts_of(audit.train).text(item.position)[:TEXT_SHOWN] if is_text else "",
     }
 
 
