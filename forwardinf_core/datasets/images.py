@@ -87,6 +87,16 @@ def thumbnail(image: Image.Image, size: int = 96) -> bytes:
     return out.getvalue()
 
 
+def image_ending(data: bytes) -> str:
+    """Return the usual ending of a file with these encoded bytes, read from the content."""
+    kind = next((kind for signature, kind in _SIGNATURES if data.startswith(signature)), None)
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        kind = "WebP"
+    return {"PNG": ".png", "JPEG": ".jpg", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif", "WebP": ".webp"}.get(
+        kind or "", ".img"
+    )
+
+
 def _decode(data: bytes, name: str) -> tuple[Image.Image, tuple[str, ...]]:
     if not data:
         raise DataError(f"{name} is empty: it has 0 bytes.", hint=f"Expected {ACCEPTED}.")

@@ -61,7 +61,7 @@ def _open_store(source: RowSource, content: Content, root: Path, boundary: Path 
     if source.kind == "datasets":
         return open_dataset(path, name=source.path, split=source.split)
     if source.kind == "parquet":
-        return ParquetStore(_parquet_files(path, root, source.path), where=source.path)
+        return ParquetStore(parquet_files(path, root, source.path), where=source.path)
     if not path.exists():
         raise _not_found(source.path, root)
     if path.is_dir() != (source.kind == "folder"):
@@ -77,7 +77,7 @@ def _open_store(source: RowSource, content: Content, root: Path, boundary: Path 
     return open_csv(path, text_columns=tuple(named))
 
 
-def _parquet_files(path: Path, root: Path, given: str) -> list[Path]:
+def parquet_files(path: Path, root: Path, given: str) -> list[Path]:
     """Return the file, the parquet files of a folder, or those that match a pattern such as ``train-*.parquet``."""
     if path.is_file():
         return [path]
