@@ -20,6 +20,8 @@ JOB_MODULES = (
     "forwardinf_core.audits.leakage.detection",
     "forwardinf_core.audits.mislabels.finding",
     "forwardinf_core.audits.opening",
+    "forwardinf_core.audits.tracing.fitting",
+    "forwardinf_core.audits.tracing.opening",
     "forwardinf_core.verification.controls",
     "forwardinf_core.verification.removal",
 )

@@ -61,8 +61,12 @@ def fit(
     """Train the built-in network for a project that has no model. Interrupted, it goes on from the last epoch."""
     from forwardinf_core.audits.fitting import FitOptions
     from forwardinf_core.jobs.run import run_here
+    from forwardinf_core.projects.language import language_task_of
     from forwardinf_core.projects.load import open_project
 
+    if language_task_of(project) is not None:
+        fit_language(project, seed=seed, epochs=epochs, width=width, as_json=as_json)
+        return
     options = FitOptions(seed, epochs, size, width, held_out, patience)
     with progress_line(quiet=as_json) as report:
         found = run_here(
@@ -78,8 +82,28 @@ def fit(
         typer.echo(f"Trained: {found['model']}{right}.")
 
 
+def fit_language(project: str, *, seed: int, epochs: int | None, width: int | None, as_json: bool) -> None:
+    """Train the built-in language model."""
+    from forwardinf_core.audits.tracing.fitting import LanguageFitOptions
+    from forwardinf_core.jobs.run import run_here
+    from forwardinf_core.projects.language import open_language_project
+
+    options = LanguageFitOptions(seed, epochs, width)
+    with progress_line(quiet=as_json) as report:
+        found = run_here(
+            "fit-language",
+            open_language_project(project).root,
+            options,
+            lambda done, total, note: report(done / max(total, 1), note),
+        )
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(f"Trained: {found['model']}, loss {found['loss']:.2f} a token.")
+
+
 def build(
-    name: Annotated[str, typer.Argument(help="digits")],
+    name: Annotated[str, typer.Argument(help="digits or facts")],
     as_json: AsJson = False,
 ) -> None:
     """Build a demo project on this machine; nothing is downloaded."""

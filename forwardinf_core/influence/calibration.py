@@ -71,7 +71,8 @@ def _search(rise: Callable[[float], float], target: float, first: float) -> tupl
             best, best_rise = scale, reached
         if abs(best_rise - target) <= TOLERANCE * target:
             break
-        if math.isfinite(reached) and reached < target:
+        # a fall means that the step overshot, where the rise at 0 points up: shorter, not longer
+        if math.isfinite(reached) and (0 < reached < target or (reached <= 0 and first == 1.0)):
             low, low_rise = scale, reached
         else:
             high, high_rise = scale, reached

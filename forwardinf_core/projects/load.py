@@ -19,7 +19,7 @@ from forwardinf_core.projects.yaml_file import read_yaml
 FILE_NAME = "project.yaml"
 AUDIT_FOLDER = ".audit"
 DEMO_PREFIX = "demo:"
-DEMOS = ("digits",)
+DEMOS = ("digits", "facts")
 
 
 @dataclass(frozen=True, slots=True)

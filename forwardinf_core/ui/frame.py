@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import streamlit as st
 
@@ -10,9 +12,21 @@ from forwardinf_core.ui import opening
 from forwardinf_core.ui.attribution.question import Project
 from forwardinf_core.ui.wording import plain
 
+if TYPE_CHECKING:
+    from forwardinf_core.audits.audit import Audit
+    from forwardinf_core.audits.tracing.audit import TracingAudit
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES, ASSETS = ROOT / "pages", ROOT / "assets"
 ATTRIBUTION = PAGES / "attribution.py"
+
+
+@dataclass(frozen=True, slots=True)
+class TracingProject:
+    """An open project of a language model and the name its addresses go by."""
+
+    audit: TracingAudit
+    ref: str
 
 
 def project() -> Project:
@@ -20,7 +34,15 @@ def project() -> Project:
     opened = opening.current()
     if opened.audit is None:
         st.stop()
-    return Project(opened.audit, opened.project_ref)
+    return Project(cast("Audit", opened.audit), opened.project_ref)
+
+
+def tracing() -> TracingProject:
+    """Return the open project of a language model. The shell draws a page for its tasks alone."""
+    opened = opening.current()
+    if opened.audit is None:
+        st.stop()
+    return TracingProject(cast("TracingAudit", opened.audit), opened.project_ref)
 
 
 def heading(title: str, words: str) -> None:

@@ -31,6 +31,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("Explore", "attribution", "Attribution", ":material/hub:", CLASSIFICATION),
     Entry("Decide", "review", "Review", ":material/fact_check:", CLASSIFICATION),
     Entry("Trust", "verify", "Verify", ":material/verified_user:", CLASSIFICATION),
+    Entry("Trace", "tracing", "Text tracing", ":material/manage_search:", LANGUAGE),
 )
 """In the order of the navigation; the first is what the bare address shows."""
 

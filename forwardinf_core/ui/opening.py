@@ -7,12 +7,10 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal, Protocol
 
 from forwardinf_core.errors import AuditError
-
-if TYPE_CHECKING:
-    from forwardinf_core.audits.audit import Audit
 
 LOG = logging.getLogger(__name__)
 
@@ -24,7 +22,20 @@ GENERIC_FAULT = AuditError(
 )
 
 Report = Callable[[float, str], None]
-Opener = Callable[[str, Report], "Audit"]
+
+
+class OpenProject(Protocol):
+    """An open project of any task; the pages of a task know which class it is."""
+
+    @property
+    def project_name(self) -> str: ...
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def task(self) -> str: ...
+
+
+Opener = Callable[[str, Report], OpenProject]
 
 
 class Opening:
@@ -35,7 +46,7 @@ class Opening:
         self.phase: Literal["opening", "ready", "failed"] = "opening"
         self.fraction = 0.0
         self.note = "Starting"
-        self.audit: Audit | None = None
+        self.audit: OpenProject | None = None
         self.fault: AuditError | None = None
         self._opener = opener
         self._thread = threading.Thread(target=self._open, name="open-project", daemon=True)
@@ -64,12 +75,26 @@ class Opening:
             self.phase = "ready"
 
 
-def open_project(project_ref: str, report: Report) -> Audit:
+def open_project(project_ref: str, report: Report) -> OpenProject:
     """Open a project, building it first where it is a demo that is not there yet."""
     report(0.0, "Loading the libraries")
-    from forwardinf_core.audits.opening import open_audit  # heavy: imported here, not before the server answers
+    from forwardinf_core.audits.opening import (
+        ensure_demo,
+        open_audit,
+    )  # heavy: imported here, not before the server answers
+    from forwardinf_core.audits.tracing.opening import open_tracing
     from forwardinf_core.jobs.run import run_in_worker
+    from forwardinf_core.projects.demos.catalogue import CATALOGUE
+    from forwardinf_core.projects.language import language_task_of
+    from forwardinf_core.projects.load import DEMO_PREFIX
 
+    demo = CATALOGUE.get(project_ref.removeprefix(DEMO_PREFIX)) if project_ref.startswith(DEMO_PREFIX) else None
+    if demo is not None and not demo.is_there:
+        ensure_demo(demo.name, run_in_worker, lambda fraction, note: report(0.8 * fraction, note))
+    if language_task_of(project_ref) is not None:
+        return open_tracing(
+            project_ref, runner=run_in_worker, report=lambda fraction, note: report(0.8 + 0.2 * fraction, note)
+        )
     return open_audit(project_ref, runner=run_in_worker, report=report)
 
 

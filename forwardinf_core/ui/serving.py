@@ -8,7 +8,7 @@ import re
 from base64 import b64encode
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import streamlit as st
 from starlette.concurrency import run_in_threadpool
@@ -21,7 +21,7 @@ from forwardinf_core.datasets.images import THUMBNAIL_TYPE
 from forwardinf_core.datasets.images import thumbnail as thumbnail_of
 from forwardinf_core.datasets.rows import images_of
 from forwardinf_core.errors import AuditError
-from forwardinf_core.ui import opening, thumbs
+from forwardinf_core.ui import navigation, opening, thumbs
 
 if TYPE_CHECKING:
     from forwardinf_core.audits.audit import Audit
@@ -86,8 +86,13 @@ async def thumbnail(request: Request) -> Response:
     """Answer one picture of a row, or a calm 404 when the address names none."""
     values = request.path_params
     project_ref = thumbs.project_of(values["token"])
-    audit = opening.current().audit
-    if project_ref is None or audit is None or project_ref != opening.current().project_ref:
+    audit = cast("Audit | None", opening.current().audit)
+    if (
+        project_ref is None
+        or audit is None
+        or audit.task not in navigation.CLASSIFICATION
+        or project_ref != opening.current().project_ref
+    ):
         return PlainTextResponse("There is no picture at this address.", status_code=404)
     try:
         content, media_type = await run_in_threadpool(picture_of, audit, values["split"], values["key"])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from forwardinf_core.projects.demos import digits
+from forwardinf_core.projects.demos import digits, facts
 from forwardinf_core.projects.demos.building import Report, is_built
 from forwardinf_core.projects.places import demo_folder
 
@@ -25,4 +25,10 @@ class Demo:
         return is_built(demo_folder(self.name), self.name, self.version)
 
 
-CATALOGUE: dict[str, Demo] = {demo.name: demo for demo in (Demo(digits.DEMO, digits.VERSION, digits.build_digits),)}
+CATALOGUE: dict[str, Demo] = {
+    demo.name: demo
+    for demo in (
+        Demo(digits.DEMO, digits.VERSION, digits.build_digits),
+        Demo(facts.DEMO, facts.VERSION, facts.build_facts),
+    )
+}

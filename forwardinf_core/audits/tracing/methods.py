@@ -1,0 +1,105 @@
+"""The ways to trace a completion: which parameters a step moves, through which curvature, and how scores are read.
+
+A name is SCOPE-STEP: ``blocks-ekfac``. Defaults were chosen on one half of the queries of the fact-tracing sets and are
+reported on the other (docs/tracing.md).
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, replace
+from typing import Literal, cast
+
+from forwardinf_core.errors import AuditError
+from forwardinf_core.influence.language import Reduction
+from forwardinf_core.influence.language_parts import LanguageScope
+from forwardinf_core.influence.update import StepOptions
+
+Step = Literal["sgd", "adam", "diagonal", "ekfac"]
+Form = Literal["raw", "normalised", "relative"]
+
+SCOPES: dict[LanguageScope, str] = {
+    "last-block": "the last block",
+    "mlps": "the MLPs of all blocks",
+    "blocks": "all blocks",
+    "all": "all parameters",
+}
+STEPS: dict[Step, str] = {
+    "ekfac": "a step through the curvature of the training loss (EK-FAC)",
+    "diagonal": "a step through the diagonal of the curvature",
+    "sgd": "a plain gradient step",
+    "adam": "one step of Adam",
+}
+FORMS: dict[Form, str] = {
+    "raw": "the change of the text's loss",
+    "normalised": "the change of the text's loss as a share of the loss itself, (u − o)/(u + o)",
+    "relative": "the change of the text's loss by how strongly the text moves the model whatever is asked",
+}
+DAMPING: dict[Step, float] = {"ekfac": 0.1, "diagonal": 0.1, "sgd": 0.0, "adam": 0.0}
+DEFAULT = "blocks-ekfac"
+QUICK = "last-block-ekfac"
+
+
+@dataclass(frozen=True)
+class TraceMethod:
+    """One way to score, with every option that changes a score.
+
+    ``relative`` needs a curvature. With ``reduction`` mean a text's score is per token, else summed over its tokens.
+    """
+
+    name: str
+    scope: LanguageScope
+    step: Step
+    form: Form = "relative"
+    direction: Literal["ascent", "descent", "central"] = "central"
+    damping: float = 0.1  # of the mean of the Fisher's diagonal
+    rise: float = 0.01
+    reduction: Reduction = "sum"
+    fisher_texts: int = 2_000
+
+    @property
+    def curvature(self) -> Literal["diagonal", "ekfac"] | None:
+        """The kind of curvature the step needs, None for a gradient step."""
+        return self.step if self.step in ("diagonal", "ekfac") else None
+
+    @property
+    def words(self) -> str:
+        """The method in words."""
+        return f"{STEPS[self.step][0].upper()}{STEPS[self.step][1:]} on {SCOPES[self.scope]}; {FORMS[self.form]}."
+
+    def step_options(self) -> StepOptions:
+        """Return how the step is taken."""
+        kind: Literal["sgd", "adam", "curvature"] = "curvature" if self.curvature else cast("Literal['sgd']", self.step)
+        return StepOptions(method=kind, direction=self.direction, rise=self.rise, damping=self.damping)
+
+
+def method_names() -> tuple[str, ...]:
+    """Return the names of all methods."""
+    return tuple(f"{scope}-{step}" for scope in SCOPES for step in STEPS if scope != "all" or step in ("sgd", "adam"))
+
+
+def trace_method(name: str, **options: object) -> TraceMethod:
+    """Return a method by name with its defaults, some of them changed. Raises AuditError for a name there is not."""
+    names = method_names()
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        raise AuditError(
+            f"There is no way of tracing called {name}.",
+            hint=(f"Did you mean {near[0]}? " if near else "") + f"There are: {', '.join(names)}.",
+        )
+    scope, _, step = name.rpartition("-")
+    chosen = TraceMethod(name, cast("LanguageScope", scope), cast("Step", step), damping=DAMPING[cast("Step", step)])
+    if chosen.curvature is None:
+        chosen = replace(chosen, form="normalised")
+    chosen = replace(chosen, **{key: value for key, value in options.items() if value is not None})  # type: ignore[arg-type]
+    if chosen.form not in FORMS or chosen.reduction not in ("sum", "mean"):
+        raise AuditError(
+            f"Scores cannot be read as {chosen.form} with {chosen.reduction}.",
+            hint=f"form is one of {', '.join(FORMS)}, reduction sum or mean.",
+        )
+    if chosen.form == "relative" and chosen.curvature is None:
+        raise AuditError(
+            f"Relative scores need a curvature, and {name} takes none.",
+            hint="Use form normalised, or a step through diagonal or ekfac.",
+        )
+    return chosen

@@ -1,0 +1,342 @@
+"""What tracing computes once per model and corpus, and keeps: base losses, hidden states, curvature, self-influence.
+
+Hidden states that enter the last block are memory-mapped, one row a token, as long as they fit ``HIDDEN_BOUND``; beyond
+it the last block is traced by passes through the whole model. Everything lies under .audit/caches and may be deleted.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from forwardinf_core.audits.tracing.lexical import LexicalIndex
+from forwardinf_core.audits.tracing.methods import TraceMethod
+from forwardinf_core.errors import ModelError
+from forwardinf_core.influence.language_curvature import LanguageCurvature, fit_language_curvature
+from forwardinf_core.influence.language_parts import Matrix, matrices_of, names_in
+from forwardinf_core.influence.language_replay import HIDDEN, ReplayNetwork, entering_last_block
+from forwardinf_core.influence.network import FullNetwork, Network, RestrictedNetwork
+from forwardinf_core.influence.objective import Batch
+from forwardinf_core.models.language import LanguageModel
+from forwardinf_core.models.language_text import Pieces, pieces_of
+from forwardinf_core.models.language_training import bounded
+from forwardinf_core.store.arrays import ArrayWriter, Layout, is_complete, open_tensor
+from forwardinf_core.store.binding import Binding, Option
+from forwardinf_core.store.chunks import ChunkStore
+
+BATCH_TOKENS = 2_048
+GRADIENT_NUMBERS = 1 << 24  # numbers of per-text gradients of one matrix at a time: 64 MiB
+HIDDEN_BOUND = 2 << 30  # bytes of disk
+TOKENS_PER_BLOCK = 16_384
+VERSION = 1
+SEED = 0
+
+Report = Callable[[float, str], None]
+
+
+def silent(_share: float, _note: str) -> None:
+    """Tell nobody."""
+
+
+class Corpus(Protocol):
+    """Training texts as tracing reads them."""
+
+    @property
+    def ids(self) -> Sequence[str]: ...
+    @property
+    def texts(self) -> Sequence[str]: ...
+    @property
+    def targets(self) -> Sequence[str] | None:
+        """What a sequence-to-sequence model should say of each text, where the corpus says so."""
+        ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+
+@dataclass
+class _Opened:
+    base: dict[str, Tensor] | None = None
+    hidden: Tensor | None = None
+    curvatures: dict[str, LanguageCurvature] = field(default_factory=dict)
+    own: dict[str, Tensor] = field(default_factory=dict)
+    networks: dict[str, Network] = field(default_factory=dict)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+
+class Workplace:
+    """A model, its corpus, and what is known of them. Safe for several threads; what is missing is made on demand."""
+
+    def __init__(self, model: LanguageModel, corpus: Corpus, caches: Path, *, hidden_bound: int = HIDDEN_BOUND) -> None:
+        self.model = model
+        self.corpus = corpus
+        self.caches = caches
+        self.hidden_bound = hidden_bound
+        self._opened = _Opened()
+
+    @cached_property
+    def pieces(self) -> Pieces:
+        """The corpus as tokens."""
+        return pieces_of(self.model, self.corpus.texts, self.corpus.targets)
+
+    @cached_property
+    def lexical(self) -> LexicalIndex:
+        """The corpus as words."""
+        texts, targets = self.corpus.texts, self.corpus.targets
+        both = texts if targets is None else [f"{one} {other}" for one, other in zip(texts, targets, strict=True)]
+        return LexicalIndex(both)
+
+    @cached_property
+    def batches(self) -> list[list[int]]:
+        """Positions of pieces that are read together, in order."""
+        return bounded(range(len(self.pieces)), self.pieces.lengths, BATCH_TOKENS)
+
+    @cached_property
+    def _offsets(self) -> NDArray[np.int64]:
+        return np.concatenate([[0], np.cumsum([len(piece) for piece in self.pieces.inputs])]).astype(np.int64)
+
+    def batch(self, positions: Sequence[int], *, with_hidden: bool = False) -> Batch:
+        """Return neighbouring pieces as a batch, with their cached hidden states where the last block alone runs."""
+        found = self.pieces.batch(positions)
+        if not with_hidden:
+            return found
+        hidden = self.hidden()
+        assert hidden is not None
+        mask = found["attention_mask"].bool()
+        rows = torch.zeros(*mask.shape, hidden.shape[1])
+        rows[mask] = hidden[int(self._offsets[positions[0]]) : int(self._offsets[positions[-1] + 1])]
+        return found | {HIDDEN: rows}
+
+    def base(self, report: Report = silent) -> tuple[Tensor, Tensor]:
+        """Return every document's loss under the unchanged model, (n,), and its mean hidden state, (n, width)."""
+        with self._opened.lock:
+            if self._opened.base is None:
+                kept = self._store("base").get("base")
+                self._opened.base = kept if kept is not None else self._base_pass(report)
+            return self._opened.base["losses"], self._opened.base["embeddings"]
+
+    def hidden(self) -> Tensor | None:
+        """Return the cached hidden states (tokens, width), None where they are not kept."""
+        with self._opened.lock:
+            if self._opened.hidden is None and self.can_replay and is_complete(self._hidden_folder, self._hidden_bound):
+                self._opened.hidden = open_tensor(self._hidden_folder, self._hidden_bound)
+            return self._opened.hidden
+
+    @property
+    def hidden_bytes(self) -> int:
+        """What the hidden states take on disk."""
+        return int(self._offsets[-1]) * self.width * 4
+
+    @cached_property
+    def width(self) -> int:
+        """Numbers in one hidden state."""
+        return int(entering_last_block(self.model.module, self.model.objective, self.pieces.batch([0]))[0].shape[-1])
+
+    @cached_property
+    def can_replay(self) -> bool:
+        """Say whether a query about the last block can use cached hidden states: the model allows it, and they fit."""
+        return len(self.pieces) > 0 and self._replay is not None and self.hidden_bytes <= self.hidden_bound
+
+    @cached_property
+    def _replay(self) -> ReplayNetwork | None:
+        try:
+            return ReplayNetwork(self.model.module, self.model.objective, self.pieces.batch([len(self.pieces) - 1]))
+        except ModelError:
+            return None
+
+    def uses_hidden(self, method: TraceMethod) -> bool:
+        """Say whether a method runs the last block alone, on cached hidden states."""
+        return method.scope == "last-block" and self.can_replay
+
+    def network(self, method: TraceMethod) -> Network:
+        """Return the model as a function of what the method moves."""
+        with self._opened.lock:
+            key = f"{method.scope} {method.curvature}"
+            if key not in self._opened.networks:
+                module = self.model.module
+                if self.uses_hidden(method) and self._replay is not None:
+                    whole: Network = self._replay
+                else:
+                    whole = FullNetwork(module, self.model.objective)
+                names = (
+                    [m.weight for m in self.matrices(method)] if method.curvature else names_in(module, method.scope)
+                )
+                self._opened.networks[key] = RestrictedNetwork(whole, names)
+            return self._opened.networks[key]
+
+    def matrices(self, method: TraceMethod) -> list[Matrix]:
+        """Return the weight matrices that a curvature step of this method moves."""
+        return matrices_of(self.model.module, method.scope)
+
+    def curvature(self, method: TraceMethod, report: Report = silent) -> LanguageCurvature | None:
+        """Return the curvature of a method, fitted first where it is not on disk; None where it needs none."""
+        if method.curvature is None:
+            return None
+        key = f"{method.scope}-{method.curvature}"
+        with self._opened.lock:
+            if key not in self._opened.curvatures:
+                store = self._store(f"fisher-{key}", {"texts": method.fisher_texts, "seed": SEED})
+                kept = store.get("fisher")
+                found = self._fit(method, report) if kept is None else LanguageCurvature.from_tensors(kept)
+                if kept is None:
+                    store.put("fisher", found.tensors())
+                self._opened.curvatures[key] = found
+            return self._opened.curvatures[key]
+
+    def own(self, method: TraceMethod, report: Report = silent) -> Tensor:
+        """Return every document's self-influence under a method's curvature, (n,); its pieces' summed."""
+        curvature = self.curvature(method, report)
+        assert curvature is not None
+        key = f"{method.scope}-{method.curvature}"
+        with self._opened.lock:
+            if key not in self._opened.own:
+                options: dict[str, Option] = {"texts": method.fisher_texts, "seed": SEED, "damping": method.damping}
+                store = self._store(f"own-{key}", options)
+                kept = store.get("own")
+                if kept is None:
+                    kept = {"own": self._own_pass(curvature, method, report)}
+                    store.put("own", kept)
+                self._opened.own[key] = kept["own"]
+            return self._opened.own[key]
+
+    def is_ready(self, method: TraceMethod) -> bool:
+        """Say whether a query by this method needs nothing but the query's own passes."""
+        base = self._opened.base is not None or "base" in self._store("base").keys()  # noqa: SIM118
+        if not base or (self.uses_hidden(method) and self.hidden() is None):
+            return False
+        if method.curvature is None:
+            return True
+        key = f"{method.scope}-{method.curvature}"
+        options: dict[str, Option] = {"texts": method.fisher_texts, "seed": SEED}
+        fitted = "fisher" in self._store(f"fisher-{key}", options).keys()  # noqa: SIM118
+        own = "own" in self._store(f"own-{key}", {**options, "damping": method.damping}).keys()  # noqa: SIM118
+        return fitted and (own or method.form != "relative")
+
+    def prepare(self, method: TraceMethod, report: Report = silent) -> None:
+        """Make what a method needs."""
+        self.base(lambda share, note: report(0.3 * share, note))
+        self.curvature(method, lambda share, note: report(0.3 + 0.3 * share, note))
+        if method.form == "relative":
+            self.own(method, lambda share, note: report(0.6 + 0.4 * share, note))
+        report(1.0, "Ready")
+
+    def by_document(self, values: Tensor) -> Tensor:
+        """Sum values of pieces (n_pieces, …) over their documents."""
+        return torch.from_numpy(self.pieces.by_document(values.double().numpy()))
+
+    def _base_pass(self, report: Report) -> dict[str, Tensor]:
+        n_pieces, keep = len(self.pieces), self.can_replay
+        losses = torch.zeros(n_pieces, dtype=torch.float64)
+        sums = torch.zeros(n_pieces, self.width if n_pieces else 1)
+        counts = torch.zeros(n_pieces)
+        writer = _TokenWriter(self._hidden_folder, self._hidden_layout, self._hidden_bound) if keep else None
+        for positions in self.batches:
+            batch = self.batch(positions)
+            hidden, outputs = entering_last_block(self.model.module, self.model.objective, batch)
+            losses[positions] = self.model.objective.losses(outputs, batch).double()
+            # a decoder's hidden states stand beside the tokens it says, a causal model's beside those it reads
+            mask = batch["attention_mask"].bool() if self.pieces.is_causal else batch["labels"] >= 0
+            sums[positions] = (hidden * mask.unsqueeze(-1)).sum(1)
+            counts[positions] = mask.sum(1).float()
+            if writer is not None:
+                writer.add(hidden[mask])
+            report((positions[-1] + 1) / n_pieces, "Reading the texts once")
+        if writer is not None:
+            writer.close()
+        means = self.by_document(sums) / self.by_document(counts).clamp_min(1).unsqueeze(1)
+        found = {"losses": self.by_document(losses).float(), "embeddings": means.float()}
+        self._store("base").put("base", found)
+        return found
+
+    def _fit(self, method: TraceMethod, report: Report) -> LanguageCurvature:
+        assert method.curvature is not None
+        n_pieces = len(self.pieces)
+        chosen = np.random.default_rng(SEED).permutation(n_pieces)[: method.fisher_texts]
+        matrices = self.matrices(method)
+        batches = [partial(self.pieces.batch, some) for some in self._gradient_batches(np.sort(chosen), matrices)]
+        return fit_language_curvature(
+            self.model.module,
+            self.model.objective,
+            matrices,
+            batches,
+            method.curvature,
+            report=lambda share: report(share, "Measuring how the texts move the model"),
+        )
+
+    def _own_pass(self, curvature: LanguageCurvature, method: TraceMethod, report: Report) -> Tensor:
+        own = torch.zeros(len(self.pieces))
+        every = self._gradient_batches(np.arange(len(self.pieces)), [part.matrix for part in curvature.parts])
+        for positions in every:
+            own[positions] = curvature.self_influences(
+                self.model.module, self.model.objective, self.pieces.batch(positions), damping=method.damping
+            )
+            report((positions[-1] + 1) / len(self.pieces), "Measuring how strongly each text moves the model")
+        return self.by_document(own).float()
+
+    def _gradient_batches(self, order: NDArray[np.int64], matrices: Sequence[Matrix]) -> list[list[int]]:
+        named = dict(self.model.module.named_parameters())
+        largest = max(named[matrix.weight].numel() for matrix in matrices)
+        most = max(1, GRADIENT_NUMBERS // largest)
+        groups = bounded(order.tolist(), self.pieces.lengths, BATCH_TOKENS)
+        return [group[start : start + most] for group in groups for start in range(0, len(group), most)]
+
+    def _store(self, name: str, options: dict[str, Option] | None = None) -> ChunkStore:
+        bound = Binding(f"trace-{name}", self._fingerprints, options or {}, VERSION)
+        return ChunkStore(self.caches / f"trace-{name}-{bound.key()[:12]}", bound)
+
+    @property
+    def _fingerprints(self) -> dict[str, str]:
+        return {"model": self.model.fingerprint, "texts": self.corpus.fingerprint}
+
+    @cached_property
+    def _hidden_bound(self) -> Binding:
+        return Binding("trace-hidden", self._fingerprints, {"width": self.width}, VERSION)
+
+    @property
+    def _hidden_folder(self) -> Path:
+        return self.caches / f"trace-hidden-{self._hidden_bound.key()[:12]}"
+
+    @property
+    def _hidden_layout(self) -> Layout:
+        return Layout((int(self._offsets[-1]), self.width), "float32", TOKENS_PER_BLOCK)
+
+
+class _TokenWriter:
+    """Writes rows as they come, in blocks of the array's size; blocks that are there already are left."""
+
+    def __init__(self, folder: Path, layout: Layout, binding: Binding) -> None:
+        self._writer = ArrayWriter(folder, layout, binding)
+        self._writer.__enter__()
+        self._missing = dict(self._writer.missing())
+        self._waiting: list[Tensor] = []
+        self._start = 0
+        self._layout = layout
+
+    def add(self, rows: Tensor) -> None:
+        """Take more rows."""
+        self._waiting.append(rows)
+        while sum(len(part) for part in self._waiting) >= self._layout.rows_per_block:
+            self._flush()
+
+    def close(self) -> None:
+        """Write what is left."""
+        if self._start < self._layout.shape[0]:
+            self._flush()
+        self._writer.__exit__(None, None, None)
+
+    def _flush(self) -> None:
+        rows = torch.cat(self._waiting)
+        stop = min(self._start + self._layout.rows_per_block, self._layout.shape[0])
+        count = stop - self._start
+        if self._start in self._missing:
+            self._writer.write(self._start, rows[:count])
+        self._waiting, self._start = [rows[count:]], stop

@@ -1,0 +1,149 @@
+"""From a question to every text's score: one step on the question, then forward passes over the corpus."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from forwardinf_core.audits.tracing.lexical import fused, likeness
+from forwardinf_core.audits.tracing.methods import TraceMethod
+from forwardinf_core.audits.tracing.preparation import Workplace, silent
+from forwardinf_core.audits.tracing.records import TokenShare, TraceScores
+from forwardinf_core.influence.language import IGNORED, LanguageModelling
+from forwardinf_core.influence.language_replay import HIDDEN, entering_last_block
+from forwardinf_core.influence.language_scoring import normalised, relative, token_scores
+from forwardinf_core.influence.objective import Batch
+from forwardinf_core.influence.step import take_steps
+from forwardinf_core.influence.update import Update
+from forwardinf_core.models.language_text import Prompt, pieces_of
+
+Report = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores with the update they come from, and the seconds of each phase."""
+
+    scores: TraceScores
+    update: Update
+    seconds: dict[str, float]
+
+
+def together(prompts: Sequence[Prompt]) -> Batch:
+    """Return several questions as one batch: the step then moves away from all of them (a set of queries)."""
+    batches = [prompt.batch() for prompt in prompts]
+    fills = {"input_ids": 0, "attention_mask": 0, "labels": IGNORED}
+    return {
+        name: torch.cat([_widened(one[name], max(b[name].shape[1] for b in batches), fill) for one in batches])
+        for name, fill in fills.items()
+    }
+
+
+def step_on(place: Workplace, method: TraceMethod, prompts: Sequence[Prompt], report: Report = silent) -> Update:
+    """Return the step that makes the questions' answers less likely."""
+    query = together(prompts)
+    if place.uses_hidden(method):
+        query[HIDDEN] = entering_last_block(place.model.module, place.model.objective, query)[0]
+    curvature = place.curvature(method, report)
+    return take_steps(place.network(method), [query], method.step_options(), curvature)[0]
+
+
+def score_texts(
+    place: Workplace, method: TraceMethod, prompts: Sequence[Prompt], words: str, report: Report = silent
+) -> Scored:
+    """Return every text's standing for the questions. ``words`` are what the comparisons search for."""
+    started = time.perf_counter()
+    place.prepare(method, lambda share, note: report(0.5 * share, note))
+    prepared = time.perf_counter()
+    update = step_on(place, method, prompts)
+    stepped = time.perf_counter()
+    with_hidden = place.uses_hidden(method) and place.hidden() is not None
+    network, n_pieces = place.network(method), len(place.pieces)
+    per_piece = torch.zeros(n_pieces)
+    for positions in place.batches:
+        batch = place.batch(positions, with_hidden=with_hidden)
+        per_piece[positions] = token_scores(network, batch, update).sum(1)
+        report(0.5 + 0.45 * (positions[-1] + 1) / n_pieces, "Scoring the texts")
+    passed = time.perf_counter()
+    scores = _standing(place, method, prompts, place.by_document(per_piece).float(), words)
+    report(1.0, "Done")
+    ended = time.perf_counter()
+    seconds = {
+        "prepare": prepared - started,
+        "step": stepped - prepared,
+        "pass": passed - stepped,
+        "compare": ended - passed,
+    }
+    return Scored(scores, update, seconds)
+
+
+def read_as(place: Workplace, method: TraceMethod, change: Tensor) -> Tensor:
+    """Return changes of the documents' losses (n,) in the form the method reads them."""
+    losses = place.base()[0]
+    if method.form == "normalised":
+        return normalised(change, losses)
+    if method.form == "relative":
+        return relative(change, place.own(method))
+    if method.reduction == "mean":
+        return change / torch.from_numpy(place.pieces.counted).clamp_min(1)
+    return change
+
+
+def token_shares(place: Workplace, method: TraceMethod, update: Update, document: int) -> tuple[TokenShare, ...]:
+    """Return the tokens of one training text with what each adds to its score. A long one is read in its pieces."""
+    model = place.model
+    text = place.corpus.texts[document]
+    targets = place.corpus.targets
+    own = pieces_of(model, [text], None if targets is None else [targets[document]])
+    said = text if targets is None else targets[document]
+    found = model.tokenizer(said, return_offsets_mapping=True, verbose=False)
+    scores = np.zeros(len(found["input_ids"]))
+    objective = model.objective
+    assert isinstance(objective, LanguageModelling)
+    for piece in range(len(own)):
+        batch = own.batch([piece])
+        if place.uses_hidden(method):
+            batch[HIDDEN] = entering_last_block(model.module, objective, batch)[0]
+        values = token_scores(place.network(method), batch, update)[0].numpy()
+        first = int(own.start[piece]) + (1 if own.is_causal else 0)
+        scores[first : first + len(values)] = values[: len(scores) - first]
+    return tuple(
+        TokenShare(said[start:stop], float(score))
+        for (start, stop), score in zip(found["offset_mapping"], scores, strict=True)
+        if stop > start
+    )
+
+
+def _standing(
+    place: Workplace, method: TraceMethod, prompts: Sequence[Prompt], change: Tensor, words: str
+) -> TraceScores:
+    losses, embeddings = place.base()
+    influence = read_as(place, method, change).numpy().astype(np.float32)
+    asked = np.mean([_embedding(place, prompt) for prompt in prompts], axis=0)
+    bm25 = place.lexical.bm25(words)
+    alike = likeness(embeddings.numpy(), asked.astype(np.float32))
+    return TraceScores(
+        influence=influence,
+        raw=change.numpy().astype(np.float32),
+        bm25=bm25,
+        embedding=alike,
+        overlap=place.lexical.overlap(words),
+        fused=fused(bm25, influence, alike),
+        loss=losses.numpy(),
+    )
+
+
+def _embedding(place: Workplace, prompt: Prompt) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    hidden = entering_last_block(place.model.module, place.model.objective, prompt.batch())[0]
+    mean: np.ndarray[tuple[int], np.dtype[np.float32]] = hidden[0].mean(0).numpy()
+    return mean
+
+
+def _widened(values: Tensor, width: int, fill: int) -> Tensor:
+    return F.pad(values, (0, width - values.shape[1]), value=fill)

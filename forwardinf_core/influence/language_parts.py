@@ -1,0 +1,140 @@
+r"""Which parameters of a language model a step may move, and per-text gradients of its weight matrices.
+
+A step through a curvature moves the weight matrices of the blocks' linear layers (``Linear``, and GPT-2's transposed
+``Conv1D``): a text's gradient of one is Σ_t a_t b_tᵀ, the inputs a (n, T, in) and output gradients b (n, T, out) of one
+backward pass. Embeddings, normalisation and biases move under SGD and Adam. Where input and output embeddings are one
+tensor, they move together, in the scope ``all`` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from forwardinf_core.errors import ModelError
+from forwardinf_core.influence.language import LanguageModelling
+from forwardinf_core.influence.objective import Batch
+
+LanguageScope = Literal["all", "blocks", "mlps", "last-block"]
+MLP_PARTS = ("mlp", "ffn", "feed_forward", "DenseReluDense", "fc1", "fc2", "c_fc")
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The weight of one linear layer. ``is_transposed``: it is stored (in, out), as Conv1D does."""
+
+    module: str
+    weight: str  # name of the parameter
+    is_transposed: bool
+
+
+def blocks_of(module: nn.Module) -> tuple[str, nn.ModuleList]:
+    """Return the name and the list of the model's blocks, a decoder's where there are two lists.
+
+    Raises ModelError where there is none.
+    """
+    lists = [(name, part) for name, part in module.named_modules() if isinstance(part, nn.ModuleList) and len(part)]
+    outer = [(name, part) for name, part in lists if not any(name.startswith(f"{other}.") for other, _ in lists)]
+    if not outer:
+        raise ModelError(
+            "The blocks of this language model cannot be found.", hint="Use a method that moves all parameters."
+        )
+    return outer[-1]
+
+
+def names_in(module: nn.Module, scope: LanguageScope) -> list[str]:
+    """Return the names of the floating-point parameters of a scope, each tensor once."""
+    named = [name for name, value in module.named_parameters() if value.is_floating_point()]
+    if scope == "all":
+        return named
+    name, blocks = blocks_of(module)
+    lists = _lists(module) if scope in ("blocks", "mlps") else [f"{name}.{len(blocks) - 1}"]
+    inside = [own for own in named if any(own.startswith(f"{one}.") for one in lists)]
+    if scope == "mlps":
+        inside = [own for own in inside if any(part in own for part in MLP_PARTS)]
+        if not inside:
+            raise ModelError("This model has no MLP that could be told by its name.", hint="Use blocks or last-block.")
+    return inside
+
+
+def matrices_of(module: nn.Module, scope: LanguageScope) -> list[Matrix]:
+    """Return the linear layers whose weights a curvature step of this scope moves, by the order of the module.
+
+    Raises ModelError that names what cannot be handled where nothing is left.
+    """
+    names = set(names_in(module, "blocks" if scope == "all" else scope))
+    found, others = [], []
+    for own, part in module.named_modules():
+        weight = f"{own}.weight"
+        if weight not in names or not isinstance(getattr(part, "weight", None), Tensor) or part.weight.ndim != 2:
+            continue
+        kind = type(part).__name__
+        if isinstance(part, nn.Linear) or kind == "Conv1D":
+            found.append(Matrix(own, weight, kind == "Conv1D"))
+        else:
+            others.append(f"{own} ({kind})")
+    if not found:
+        raise ModelError(
+            "A curvature needs linear layers, and this scope has none"
+            + (f": {', '.join(others[:3])} cannot be handled." if others else "."),
+            hint="Use the step sgd or adam.",
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One backward pass: ``inputs`` (n, T, in) and ``gradients`` (n, T, out) of each matrix, and losses (n,)."""
+
+    inputs: dict[str, Tensor]
+    gradients: dict[str, Tensor]
+    losses: Tensor
+
+    def text_gradients(self, matrix: Matrix) -> Tensor:
+        """Return every text's gradient of one matrix, (n, in, out)."""
+        return torch.einsum("nti,nto->nio", self.inputs[matrix.weight], self.gradients[matrix.weight])
+
+
+def recorded(module: nn.Module, objective: LanguageModelling, matrices: Sequence[Matrix], batch: Batch) -> Recorded:
+    """Return inputs and output gradients of the losses' sum. Cost: one forward and one backward pass."""
+    with _watching(module, matrices) as (inputs, outputs), torch.inference_mode(False), torch.enable_grad():
+        losses = objective.losses(objective.outputs(module, batch), batch)
+        names = [matrix.weight for matrix in matrices if matrix.weight in outputs]
+        found = torch.autograd.grad(losses.sum(), [outputs[name] for name in names], allow_unused=True)
+    gradients = {
+        name: torch.zeros_like(outputs[name]) if gradient is None else gradient.detach()
+        for name, gradient in zip(names, found, strict=True)
+    }
+    return Recorded({name: inputs[name] for name in names}, gradients, losses.detach())
+
+
+@contextmanager
+def _watching(module: nn.Module, matrices: Sequence[Matrix]) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
+    """Keep what enters each layer, and make what leaves it differentiable though the weights are not."""
+    inputs: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
+
+    def watch(matrix: Matrix) -> torch.utils.hooks.RemovableHandle:
+        def note(_part: nn.Module, given: tuple[Tensor, ...], result: Tensor) -> Tensor:
+            kept = result if result.requires_grad else result.detach().requires_grad_()
+            inputs[matrix.weight], outputs[matrix.weight] = given[0].detach(), kept
+            return kept
+
+        return module.get_submodule(matrix.module).register_forward_hook(note)
+
+    handles = [watch(matrix) for matrix in matrices]
+    try:
+        yield inputs, outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _lists(module: nn.Module) -> list[str]:
+    lists = [name for name, part in module.named_modules() if isinstance(part, nn.ModuleList) and len(part)]
+    return [name for name in lists if not any(name.startswith(f"{other}.") for other in lists)]

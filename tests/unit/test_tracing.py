@@ -1,0 +1,208 @@
+"""Tracing a completion to the texts that taught it: ranking, controls, tokens, groups, storage, bad input."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from forwardinf_core.audits.tracing.audit import Question, TracingAudit, unchanged_control
+from forwardinf_core.audits.tracing.methods import method_names, trace_method
+from forwardinf_core.audits.tracing.preparation import Workplace
+from forwardinf_core.errors import AuditError, DataError, ProjectError, RunNotFoundError
+from forwardinf_core.projects.language import language_task_of, open_language_project
+from tests.unit.language_cases import TEXTS, write_project
+
+PROMPT = "Paris is the capital of"
+
+
+def opened(folder: Path) -> TracingAudit:
+    project = open_language_project(folder)
+    return TracingAudit(project, project.load_model())
+
+
+@pytest.fixture(scope="module")
+def audit(tmp_path_factory: pytest.TempPathFactory) -> TracingAudit:
+    return opened(write_project(tmp_path_factory.mktemp("sentences")))
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> TracingAudit:
+    return opened(write_project(tmp_path_factory.mktemp("pairs"), "seq2seq-lm"))
+
+
+def test_the_model_completes_what_it_was_taught(audit: TracingAudit) -> None:
+    said = audit.say(PROMPT)
+    assert said.completion == "France"
+    assert said.own
+    assert said.target_text == "France"
+    assert said.loss < 1.0
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_the_text_that_taught_the_completion_helped_most(audit: TracingAudit, name: str) -> None:
+    found = audit.trace(audit.question(audit.say(PROMPT)), trace_method(name))
+    assert TEXTS[int(found.helped(1)[0])].startswith("Paris is the capital"), name
+    assert found.rise == pytest.approx(0.01, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["last-block-ekfac", "all-sgd"])
+@pytest.mark.parametrize("direction", ["ascent", "descent", "central"])
+def test_an_unchanged_model_scores_exactly_zero(audit: TracingAudit, name: str, direction: str) -> None:
+    method = trace_method(name, direction=direction)
+    assert unchanged_control(audit, method, audit.question(audit.say(PROMPT))) == 0.0
+
+
+def test_directions_agree_for_a_short_step(audit: TracingAudit) -> None:
+    question = audit.question(audit.say(PROMPT))
+    found = [
+        audit.trace(question, trace_method("blocks-sgd", direction=direction, rise=0.01, form="raw")).scores.raw
+        for direction in ("ascent", "descent", "central")
+    ]
+    np.testing.assert_allclose(found[0], found[2], rtol=0.2, atol=1e-4)
+    np.testing.assert_allclose((found[0] + found[1]) / 2, found[2], rtol=1e-2, atol=1e-5)
+
+
+def test_cached_hidden_states_give_the_scores_of_whole_passes(audit: TracingAudit, tmp_path: Path) -> None:
+    from forwardinf_core.audits.tracing.scoring import score_texts
+
+    method = trace_method("last-block-ekfac")
+    place = Workplace(audit.model, audit.project.texts, tmp_path, hidden_bound=0)
+    assert audit.place.uses_hidden(method)
+    assert not place.uses_hidden(method)
+    prompts = audit._prompts(audit.question(audit.say(PROMPT)))
+    quick = score_texts(audit.place, method, prompts, PROMPT).scores.raw
+    slow = score_texts(place, method, prompts, PROMPT).scores.raw
+    np.testing.assert_allclose(quick, slow, rtol=2e-2, atol=1e-5)
+
+
+def test_tokens_of_a_text_add_up_to_its_score(audit: TracingAudit) -> None:
+    found = audit.trace(audit.question(audit.say(PROMPT)))
+    best = int(found.helped(1)[0])
+    shares = audit.tokens(found, best)
+    assert sum(share.score for share in shares) == pytest.approx(float(found.scores.raw[best]), rel=1e-2)
+    assert "".join(share.text for share in shares).strip() == TEXTS[best]
+
+
+def test_an_answer_is_stored_and_read_back(audit: TracingAudit) -> None:
+    question = audit.question(audit.say(PROMPT))
+    first = audit.trace(question)
+    again = opened(audit.folder).open_trace(first.run_id)
+    assert again.said.completion == "France"
+    np.testing.assert_array_equal(first.scores.influence, again.scores.influence)
+    assert audit.stored(question, trace_method("blocks-ekfac", rise=0.2)) is None
+    with pytest.raises(RunNotFoundError):
+        audit.open_trace("trace-0000000000000000")
+
+
+def test_another_completion_is_another_question(audit: TracingAudit) -> None:
+    own = audit.trace(audit.question(audit.say(PROMPT)))
+    other = audit.trace(audit.question(audit.say(PROMPT, "Italy")))
+    assert own.run_id != other.run_id
+    assert not np.array_equal(own.scores.influence, other.scores.influence)
+
+
+def test_a_set_of_prompts_is_one_step_on_all_of_them(audit: TracingAudit) -> None:
+    question = Question((PROMPT, "The capital of Italy is"), ("France", "Rome"))
+    found = audit.trace(question)
+    top = {TEXTS[place] for place in found.helped(2).tolist()}
+    assert top == {TEXTS[0], TEXTS[1]}
+
+
+def test_groups_sum_the_scores_of_their_texts(audit: TracingAudit) -> None:
+    found = audit.trace(audit.question(audit.say(PROMPT)))
+    groups = {group.name: group for group in audit.groups(found, "source")}
+    assert groups["a"].influence == pytest.approx(float(found.scores.raw[::2].sum()), rel=1e-5)
+    assert groups["a"].n_texts == 3
+    assert audit.group_columns() == ("source",)
+    with pytest.raises(DataError, match="no column 'nothing'"):
+        audit.groups(found, "nothing")
+
+
+def test_mean_scores_are_sums_by_token(audit: TracingAudit) -> None:
+    question = audit.question(audit.say(PROMPT))
+    total = audit.trace(question, trace_method("blocks-ekfac", form="raw")).scores.influence
+    mean = audit.trace(question, trace_method("blocks-ekfac", form="raw", reduction="mean")).scores.influence
+    np.testing.assert_allclose(mean * audit.place.pieces.counted, total, rtol=1e-4)
+
+
+def test_comparisons_stand_beside_influence(audit: TracingAudit) -> None:
+    scores = audit.trace(audit.question(audit.say("The capital of Italy is", "Rome"))).scores
+    assert int(scores.bm25.argmax()) == 1
+    assert int(scores.overlap.argmax()) == 1
+    assert int(scores.ranking("fused")[0]) == 1
+    assert scores.embedding.max() <= 1.0 + 1e-5
+
+
+def test_a_sequence_to_sequence_model_is_traced_the_same_way(pairs: TracingAudit) -> None:
+    said = pairs.say("The capital of Italy")
+    assert said.completion == "Rome"
+    found = pairs.trace(pairs.question(said))
+    assert int(found.helped(1)[0]) == 1
+    assert not pairs.place.can_replay
+    shares = pairs.tokens(found, 1)
+    assert "".join(share.text for share in shares).strip() == "Rome"
+    assert any(share.score for share in shares)
+
+
+def test_a_method_that_does_not_exist_names_the_near_one() -> None:
+    with pytest.raises(AuditError, match="Did you mean blocks-ekfac"):
+        trace_method("block-ekfac")
+    with pytest.raises(AuditError, match="need a curvature"):
+        trace_method("all-sgd", form="relative")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "words"),
+    [
+        ("", None, "The prompt is empty"),
+        ("x " * 400, None, "the model reads 48"),
+        ("Paris is", "", "has no tokens of its own"),
+    ],
+)
+def test_what_cannot_be_asked_is_answered_in_a_sentence(
+    audit: TracingAudit, prompt: str, completion: str | None, words: str
+) -> None:
+    with pytest.raises(DataError, match=words):
+        audit.say(prompt, completion)
+
+
+def test_odd_texts_in_the_corpus_are_scored_like_any_other(audit: TracingAudit, tmp_path: Path) -> None:
+    from forwardinf_core.audits.tracing.scoring import score_texts
+
+    class Odd:
+        ids = ("emoji", "rtl", "nul", "empty", "markup", "long", "one")
+        texts = ("🗼🗼", "باريس", "a\x00b", "", "<script>alert(1)</script>", "word " * 3000, "x")
+        targets = None
+        fingerprint = "odd"
+
+    place = Workplace(audit.model, Odd(), tmp_path)
+    prompts = audit._prompts(audit.question(audit.say(PROMPT)))
+    found = score_texts(place, trace_method("last-block-diagonal"), prompts, PROMPT).scores
+    assert np.isfinite(found.influence).all()
+    assert len(place.pieces.of(np.array([5]))) > 50
+
+
+def test_the_answer_does_not_depend_on_the_order_of_the_texts(audit: TracingAudit, tmp_path: Path) -> None:
+    from forwardinf_core.audits.tracing.scoring import score_texts
+
+    class Turned:
+        ids = audit.ids[::-1]
+        texts = audit.texts[::-1]
+        targets = None
+        fingerprint = "turned"
+
+    prompts = audit._prompts(audit.question(audit.say(PROMPT)))
+    method = replace(trace_method("blocks-diagonal"))
+    own = score_texts(audit.place, method, prompts, PROMPT).scores.influence
+    turned = score_texts(Workplace(audit.model, Turned(), tmp_path), method, prompts, PROMPT).scores.influence
+    np.testing.assert_allclose(own, turned[::-1], rtol=1e-2, atol=1e-5)
+
+
+def test_a_language_project_is_told_from_others_and_its_mistakes_are_named(tmp_path: Path) -> None:
+    (tmp_path / "project.yaml").write_text("name: x\ntask: causal-lm\nmodel: {kind: baseline, path: model}\n")
+    assert language_task_of(tmp_path) == "causal-lm"
+    with pytest.raises(ProjectError, match="train is missing"):
+        open_language_project(tmp_path)
