@@ -24,6 +24,7 @@ JOB_MODULES = (
     "forwardinf_core.audits.tracing.opening",
     "forwardinf_core.verification.controls",
     "forwardinf_core.verification.removal",
+    "forwardinf_core.verification.hypothesis",
 )
 """What the worker imports: every module that registers jobs."""
 

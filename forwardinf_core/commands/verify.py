@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
-from forwardinf_core.commands import verify_removal
+from forwardinf_core.commands import verify_hypothesis, verify_removal
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this group."""
     group = typer.Typer(help="Is an answer true? Retrain, plant and compare.", no_args_is_help=True)
     group.callback()(verify)
+    verify_hypothesis.register(group)
     verify_removal.register(group)
     app.add_typer(group, name="verify")
 

@@ -70,17 +70,9 @@ class HeadRetraining:
         asked = sorted({pair for task in tasks for pair in task.labels.items() if pair[1] != UNLABELLED})
         if not asked:
             return self._plain, {}
-        features, labels = self.rows.inputs[self._labelled], self.rows.labels[self._labelled]
-        base = torch.ones(len(labels) + len(asked), dtype=torch.float64)
-        base[len(labels) :] = 0.0
-        problem = LogisticRows(
-            torch.cat([features, self.rows.inputs[[position for position, _ in asked]]]),
-            torch.cat([labels, torch.tensor([label for _, label in asked])]),
-            n_classes=self.n_classes,
-            l2=self.l2,
-            base_weights=base,
-        )
-        return problem, {pair: len(labels) + place for place, pair in enumerate(asked)}
+        positions, labels = ([pair[side] for pair in asked] for side in (0, 1))
+        problem = self._plain.extended(self.rows.inputs[positions], torch.tensor(labels))
+        return problem, {pair: len(self._labelled) + place for place, pair in enumerate(asked)}
 
     @cached_property
     def _plain(self) -> LogisticRows:

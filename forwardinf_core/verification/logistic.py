@@ -41,21 +41,23 @@ class Refits:
     gradients: Tensor
     steps: int
 
-    @property
-    def converged(self) -> Tensor:
-        """Which fits reached the tolerance, (n_fits,) bool."""
-        return self.gradients <= GRADIENT_TOLERANCE
-
 
 class LogisticRows:
     """Rows of the regression, in float64, with a constant input for the bias.
 
     ``features`` (n, d), ``labels`` (n,) in 0 … n_classes − 1, ``base_weights`` (n,) of the fit on "all rows": 1, or 0
-    for rows that only some refits have.
+    for rows that only some refits have. ``tolerance``: see GRADIENT_TOLERANCE.
     """
 
     def __init__(
-        self, features: Tensor, labels: Tensor, *, n_classes: int, l2: float, base_weights: Tensor | None = None
+        self,
+        features: Tensor,
+        labels: Tensor,
+        *,
+        n_classes: int,
+        l2: float,
+        base_weights: Tensor | None = None,
+        tolerance: float = GRADIENT_TOLERANCE,
     ) -> None:
         if not features.isfinite().all():
             raise DataError("Some features are not finite.", hint="Check the inputs of the rows for NaN.")
@@ -66,10 +68,29 @@ class LogisticRows:
         self.n_classes = n_classes
         self.l2 = l2
         self.base_weights = torch.ones(len(labels), dtype=torch.float64) if base_weights is None else base_weights
+        self.tolerance = tolerance
 
     @property
     def n_weights(self) -> int:
         return self.n_classes * self.inputs.shape[1]
+
+    def extended(self, features: Tensor, labels: Tensor) -> LogisticRows:
+        """Return these rows and more whose base weight is 0: the same fit, not made again."""
+        result = LogisticRows(
+            torch.cat([self.inputs[:, :-1], features.double()]),
+            torch.cat([self.labels, labels]),
+            n_classes=self.n_classes,
+            l2=self.l2,
+            base_weights=torch.cat([self.base_weights, torch.zeros(len(labels), dtype=torch.float64)]),
+            tolerance=self.tolerance,
+        )
+        result.__dict__["_fitted"] = self._fitted
+        return result
+
+    @property
+    def preconditioner(self) -> Preconditioner:
+        """The factored Hessian at the fit."""
+        return self._fitted[1]
 
     @property
     def fit(self) -> Tensor:
@@ -90,7 +111,7 @@ class LogisticRows:
         start = torch.from_numpy(found.x.reshape(self.n_classes, -1))
         preconditioner = self._preconditioner(start)
         polished = self._refit(self.base_weights.unsqueeze(0), start, preconditioner)
-        if not polished.converged.all():
+        if polished.gradients.max() > self.tolerance:
             raise ModelError(
                 f"The logistic regression did not converge (gradient {float(polished.gradients.max()):.1e}).",
                 hint="A larger penalty, or features of similar spread, make it easier.",
@@ -216,7 +237,7 @@ class _Search:
 
     def unfinished(self) -> Tensor:
         """Return the positions of the fits that go on."""
-        return ((self.gradients.abs().amax((1, 2)) > GRADIENT_TOLERANCE) & ~self.stuck).nonzero().flatten()
+        return ((self.gradients.abs().amax((1, 2)) > self.rows.tolerance) & ~self.stuck).nonzero().flatten()
 
     def step(self, active: Tensor) -> None:
         """Move every active fit once, by a step that lowers its objective enough."""
