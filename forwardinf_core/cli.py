@@ -16,7 +16,19 @@ from pathlib import Path
 
 import typer
 
-from forwardinf_core.commands import attribute, bench, export, jobs, leakage, mislabels, project, runs, trace, verify
+from forwardinf_core.commands import (
+    attribute,
+    bench,
+    export,
+    jobs,
+    leakage,
+    memorization,
+    mislabels,
+    project,
+    runs,
+    trace,
+    verify,
+)
 from forwardinf_core.errors import AuditError, CancelledError
 
 OURS, THEIRS, INTERRUPTED = 1, 2, 130
@@ -29,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (project, attribute, trace, mislabels, leakage, verify, export, runs, jobs, bench):
+for group in (project, attribute, trace, mislabels, leakage, memorization, verify, export, runs, jobs, bench):
     group.register(app)
 
 

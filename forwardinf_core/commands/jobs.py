@@ -18,6 +18,7 @@ JOB_MODULES = (
     "forwardinf_core.jobs.measure",
     "forwardinf_core.audits.fitting",
     "forwardinf_core.audits.leakage.detection",
+    "forwardinf_core.audits.memorization.finding",
     "forwardinf_core.audits.mislabels.finding",
     "forwardinf_core.audits.opening",
     "forwardinf_core.audits.tracing.fitting",

@@ -13,6 +13,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from forwardinf_core.influence.curvature.ekfac import EkfacCurvature
+from forwardinf_core.influence.curvature.layers import layers_of, nodes_of, row_gradients
+from forwardinf_core.influence.curvature.taps import record
+from forwardinf_core.influence.graph import GraphNetwork
 from forwardinf_core.influence.head import HeadNetwork, outer
 from forwardinf_core.influence.network import Parameters, slices
 from forwardinf_core.influence.objective import Batch
@@ -57,4 +61,20 @@ def pair_influences(network: HeadNetwork, rows: Batch, solved_queries: Tensor) -
     for start, stop in slices(n_queries, max(1, CHANGE_NUMBERS // (len(residuals) * n_outputs))):
         changes = solved_queries[start:stop].reshape(-1, width) @ inputs.T  # (queries · c, n)
         found[start:stop] = (changes.view(stop - start, n_outputs, -1) * residuals.T).sum(1)
+    return found
+
+
+def tail_self_influences(network: GraphNetwork, ekfac: EkfacCurvature, batch: Batch, *, damping: float) -> Tensor:
+    r"""Return gᵀ (F + λI)⁻¹ g of every row of a batch under EK-FAC, (n,): Σ_kl (Q_Bᵀ g Q_A)²_kl / (Λ_kl + λ).
+
+    Never forms a gradient as a vector of all parameters. Cost: one forward and backward pass, and the rotations.
+    """
+    layers = layers_of(network)
+    recording = record(network, batch, nodes_of(layers))
+    added = damping * ekfac.mean_squared_norm
+    found = ekfac.diagonal.new_zeros(recording.n_rows)
+    for layer, basis, values in zip(layers, ekfac.bases, ekfac.eigenvalues, strict=True):
+        weight = network.parameters[layer.weight]
+        for rows, block in row_gradients(layer, weight, recording, basis.sides):
+            found[rows] += (block.square() / (values + added)).flatten(1).sum(1)
     return found

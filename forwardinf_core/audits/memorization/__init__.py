@@ -1,0 +1,1 @@
+"""Which rows does the model know only because it saw them?"""
