@@ -23,6 +23,7 @@ JOB_MODULES = (
     "forwardinf_core.audits.opening",
     "forwardinf_core.audits.tracing.fitting",
     "forwardinf_core.audits.tracing.opening",
+    "forwardinf_core.verification.canaries",
     "forwardinf_core.verification.controls",
     "forwardinf_core.verification.removal",
     "forwardinf_core.verification.hypothesis",

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from forwardinf_core.commands import verify_hypothesis, verify_removal
+from forwardinf_core.commands import verify_canaries, verify_hypothesis, verify_removal
 
 
 def register(app: typer.Typer) -> None:
@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
     group.callback()(verify)
     verify_hypothesis.register(group)
     verify_removal.register(group)
+    verify_canaries.register(group)
     app.add_typer(group, name="verify")
 
 

@@ -1,8 +1,8 @@
 """A check of the answers: what was found, whether that is good, and what it means, ready to be shown and kept.
 
 A canary has a recall (the share of planted rows that were found among the first k); a control has a figure alone.
-Thresholds are stated with every verdict. They are conventions, set before any figure of the documents was measured
-with them, and the figure is always shown beside the colour.
+Thresholds are stated with every verdict. They are conventions, chosen once with the digits demo at hand, and the figure
+is always shown beside the colour.
 """
 
 from __future__ import annotations

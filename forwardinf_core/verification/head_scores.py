@@ -12,19 +12,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from forwardinf_core.audits.methods import Method
+from forwardinf_core.audits.methods import DEFAULT_DAMPING, Method
 from forwardinf_core.audits.preparation import Workplace
 from forwardinf_core.audits.scopes import CachedRows
 from forwardinf_core.audits.scoring import step_options
 from forwardinf_core.influence.curvature.base import Curvature
 from forwardinf_core.influence.curvature.head_factors import HeadConjugateGradient, HeadFactorsFit
-from forwardinf_core.influence.head import FEATURES, HeadFisherFit, HeadNetwork, fits_dense
+from forwardinf_core.influence.head import FEATURES, HeadFisher, HeadFisherFit, HeadNetwork, fits_dense
 from forwardinf_core.influence.network import TensorRows, slices
 from forwardinf_core.influence.objective import Batch
 from forwardinf_core.influence.scoring import base_pass, score_rows
 from forwardinf_core.influence.step import take_steps
 
 BATCH = 5_000  # rows
+SOLVED_AT_ONCE = 500  # rows whose gradients are held together
 
 Scores = NDArray[np.float32]
 
@@ -36,6 +37,25 @@ def head_scores(network: HeadNetwork, rows: TensorRows, queries: Sequence[Batch]
     updates = take_steps(network, queries, step_options(method), curvature)
     scores = score_rows(network, rows, updates, base.outputs, batch_size=base.batch_size)  # (n_rows, n_queries)
     found: Scores = scores.T.float().numpy()
+    return found
+
+
+def own_effects(network: HeadNetwork, rows: TensorRows) -> NDArray[np.float32]:
+    r"""Return g_iᵀ (F + λI)⁻¹ g_i for every row (n,): how strongly each row acts on itself.
+
+    Needs a head whose Fisher is dense. Cost: one solve with as many right sides as rows, in blocks.
+    """
+    curvature = fitted(network, rows, torch.empty(0))
+    assert isinstance(curvature, HeadFisher)
+    damping = DEFAULT_DAMPING["fisher"]
+    parts = []
+    for start, stop in slices(len(rows), SOLVED_AT_ONCE):
+        gradients = network.row_gradients(rows.batch(start, stop))
+        shape = network.names.matrix(network.parameters).shape
+        solved = curvature.solve([network.names.parameters(g.view(shape)) for g in gradients], damping=damping)
+        sides = torch.stack([network.names.matrix(one).flatten() for one in solved])
+        parts.append((gradients * sides).sum(1))
+    found: NDArray[np.float32] = torch.cat(parts).float().numpy()
     return found
 
 
