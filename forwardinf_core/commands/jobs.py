@@ -26,6 +26,7 @@ JOB_MODULES = (
     "forwardinf_core.verification.canaries",
     "forwardinf_core.verification.controls",
     "forwardinf_core.verification.removal",
+    "forwardinf_core.verification.fidelity",
     "forwardinf_core.verification.hypothesis",
 )
 """What the worker imports: every module that registers jobs."""

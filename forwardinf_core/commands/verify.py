@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from forwardinf_core.commands import verify_canaries, verify_hypothesis, verify_removal
+from forwardinf_core.commands import verify_canaries, verify_hypothesis, verify_lds, verify_removal
 
 
 def register(app: typer.Typer) -> None:
@@ -14,6 +14,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Is an answer true? Retrain, plant and compare.", no_args_is_help=True)
     group.callback()(verify)
     verify_hypothesis.register(group)
+    verify_lds.register(group)
     verify_removal.register(group)
     verify_canaries.register(group)
     app.add_typer(group, name="verify")
