@@ -6,6 +6,7 @@ from forwardinf_core.audits.decisions import ledger_of
 from forwardinf_core.audits.review import AUDIT
 from forwardinf_core.ui import frame, messages
 from forwardinf_core.ui.review import link, session
+from forwardinf_core.ui.review.after import after
 from forwardinf_core.ui.review.bulk import bulk
 from forwardinf_core.ui.review.filters import filters
 from forwardinf_core.ui.review.finding import finding
@@ -33,3 +34,4 @@ with messages.guard():
         ledger = ledger_of(project.audit.project, AUDIT).refreshed()
         filters(desk, place, ledger)
         bulk(desk, place, ledger)
+    after(desk, ledger_of(project.audit.project, AUDIT).refreshed())

@@ -21,6 +21,7 @@ JOB_MODULES = (
     "forwardinf_core.audits.memorization.finding",
     "forwardinf_core.audits.mislabels.finding",
     "forwardinf_core.audits.opening",
+    "forwardinf_core.audits.review_effect",
     "forwardinf_core.audits.tracing.fitting",
     "forwardinf_core.audits.tracing.opening",
     "forwardinf_core.verification.canaries",

@@ -94,12 +94,15 @@ BULK_ACTION = "bulk-action"
 BULK_ASK = "bulk-ask"
 BULK_DO = "bulk-do"
 REVIEW_MORE = "review-more"
+SETTLE = "settle"
+EFFECT_PART = "effect-part"
 EFFECT_TOP = "effect-top"
 EFFECT_START = "effect-start"
 EXPORT_FORMAT = "export-format"
 EXPORT_REVIEWER = "export-reviewer"
 EXPORT_TARGET = "export-target"
 EXPORT_DO = "export-do"
+EXPORT_LOAD = "export-load"
 
 
 # widgets of the text tracing screen

@@ -24,6 +24,7 @@ KINDS = {
     "fit": "Training the built-in network",
     "demo": "Building a demo",
     "mislabels": "Looking for wrong labels",
+    "review-effect": "Measuring the effect of the review",
 }
 ICONS = {
     "done": ":green[:material/check_circle:]",

@@ -50,14 +50,16 @@ class Server:
 
 
 @contextmanager
-def running_app(home: Path) -> Iterator[Server]:
-    """Start the app on a free port of this machine and end it afterwards."""
+def running_app(home: Path, project: str = "") -> Iterator[Server]:
+    """Start the app on a free port of this machine, on a project or else the demo, and end it afterwards."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
     surroundings = {**os.environ, "FORWARDINF_HOME": str(home), "OMP_WAIT_POLICY": "PASSIVE"}
     surroundings.pop("FORWARDINF_PROJECT", None)
+    if project:
+        surroundings["FORWARDINF_PROJECT"] = project
     with (home / f"server-{port}.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=surroundings, stdout=log, stderr=log)
     try:

@@ -53,8 +53,8 @@ def start(project: Project) -> None:
         start_suspects(project.audit)
 
 
-def watch(job: JobStatus) -> None:
-    """Show how far the search is; draw everything again when it has ended."""
+def watch(job: JobStatus, title: str = "Looking for wrong labels") -> None:
+    """Show how far the work is; draw everything again when it has ended."""
     from forwardinf_core.jobs import run
 
     @st.fragment(run_every=POLL)
@@ -67,6 +67,6 @@ def watch(job: JobStatus) -> None:
         st.progress(share, text=f"{plain(now.note) or 'Starting'}{left}")
 
     with st.container(width=560, gap="medium"):
-        st.markdown("**Looking for wrong labels**")
+        st.markdown(f"**{title}**")
         progress()
-        st.caption("You can leave this page; the search goes on.")
+        st.caption("You can leave this page; the work goes on.")

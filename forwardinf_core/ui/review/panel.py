@@ -25,12 +25,13 @@ def deck_panel(desk: Desk, place: Place) -> None:
     def panel() -> None:
         with messages.guard():
             reviewer, blind = session.reviewer(), session.is_blind()
+            take_log(desk, reviewer.name)
             ledger = ledger_of(desk.project.audit.project, AUDIT).refreshed()
             queue = queue_for(desk, place, reviewer, ledger, blind=blind)
             deck(
                 window_for(desk, queue, place, reviewer, ledger, blind=blind),
                 key=state.DECK,
-                on_log=lambda: take_log(desk, reviewer.name),
+                on_log=lambda: None,  # read above, before anything is drawn
                 on_place=take_place,
                 on_again=start_over,
                 on_name=take_name,
@@ -55,11 +56,14 @@ class Heard:
 
 
 def take_log(desk: Desk, reviewer: str) -> None:
-    """Keep what the deck sent, and note for the receipt what became of it."""
+    """Keep what the deck sent, once, and note for the receipt what became of it."""
     sent = state_of(state.DECK, "log")
     if not isinstance(sent, Mapping) or not isinstance(sent.get("log"), list):
         return
     tab, turn = str(sent.get("tab", "")), int(sent.get("turn") or 0)
+    known = st.session_state.get(state.REVIEW_HEARD)
+    if known is not None and (known.tab, known.turn) == (tab, turn):
+        return
     try:
         found = receive(desk.project.audit.project, desk.review, sent["log"], reviewer)
         heard = Heard(tab, turn, refused=found.refused)
