@@ -11,6 +11,7 @@ from forwardinf_core.ui.attribution.picker import picker
 from forwardinf_core.ui.attribution.query_card import query_card
 from forwardinf_core.ui.attribution.question import answer, ask, job_for
 from forwardinf_core.ui.attribution.waiting import wait_for, which_answer
+from forwardinf_core.ui.verify.summary import does_it_hold, trust_of_answers
 
 QUERY_WIDTH = 284  # pixels: four small tiles beside each other
 
@@ -52,3 +53,6 @@ with answer_side, messages.guard():
                 method_panel(project, found)
             with trust:
                 controls_panel(found)
+            does_it_hold(question)
+            with messages.guard():
+                trust_of_answers(project)

@@ -3,8 +3,9 @@
 from forwardinf_core.ui import frame, messages
 from forwardinf_core.ui.verify.checks import checks_part
 from forwardinf_core.ui.verify.parts import part_choice
+from forwardinf_core.ui.verify.removal import removal_part
 
-PARTS = {"canaries": checks_part}
+PARTS = {"removal": removal_part, "canaries": checks_part}
 
 project = frame.project()
 frame.heading("Verify", "Does it hold? Retrain, plant, shuffle, and look again.")

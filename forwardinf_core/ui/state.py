@@ -46,6 +46,17 @@ LIGHTS = "lights"
 # widgets of the verify screen
 VERIFY_PART = "verify-part"
 CONTROLS = "controls"
+CANARIES = "canaries"
+CANARY_SCOPE = "canary-scope"
+START_CANARIES = "start-canaries"
+REMOVAL_SCOPE = "removal-scope"
+REMOVAL_K = "removal-k"
+START_REMOVAL = "start-removal"
+OTHER_QUERY = "other-query"
+REMOVED_ROWS = "removed-rows"
+RESUME_CHECK = "resume-check"
+STOP_CHECK = "stop-check"
+CHECK_ANSWER = "check-answer"  # on the attribution screen
 
 
 def of_run(key: str, run_id: str) -> str:

@@ -23,6 +23,9 @@ KINDS = {
     "prepare": "Preparing answers",
     "fit": "Training the built-in network",
     "demo": "Building a demo",
+    "removal": "Retraining without helpful rows",
+    "canaries": "Planting canaries",
+    "controls": "Making controls",
     "mislabels": "Looking for wrong labels",
     "review-effect": "Measuring the effect of the review",
 }

@@ -96,6 +96,11 @@ def is_instant(audit: Audit, options: CanaryOptions) -> bool:
     return head_of(audit.workplace(AtOnce()))[1].numel() * len(audit.classes) <= AT_ONCE
 
 
+def check_canaries(audit: Audit, options: CanaryOptions) -> tuple[Check, ...]:
+    """Return instant canaries, read back or made here and now."""
+    return checks_of(make_canaries(audit, options, AtOnce()))
+
+
 def start_canaries(audit: Audit, options: CanaryOptions) -> int:
     """Queue the work and return the job's id."""
     return jobs.submit(KIND, audit.folder, options)

@@ -27,10 +27,12 @@ from forwardinf_core.jobs import run as jobs
 from forwardinf_core.jobs.context import JobContext
 from forwardinf_core.jobs.execution import available_threads
 from forwardinf_core.jobs.registry import job
+from forwardinf_core.projects.forecast import forecast
 from forwardinf_core.store.binding import Binding, Option
 from forwardinf_core.store.runs import RunRecord, find_run, list_runs, open_run, save_run
 from forwardinf_core.verification.checks import Check, Verdict
 from forwardinf_core.verification.head_retraining import head_retraining_of
+from forwardinf_core.verification.image_recipe import ImageRecipe
 from forwardinf_core.verification.recipes import can_be_retrained, recipe_of, retraining_of
 from forwardinf_core.verification.removal_ladder import (
     KINDS,
@@ -54,6 +56,7 @@ KIND = "removal"
 VERSION = 1
 SEEDS: dict[Scope, int] = {"head": 10, "model": 5}
 MOST_SEEDS = 100
+PASSES_OF_A_STEP = 4  # forward, backward (twice as much) and the optimiser with augmentation, in forward passes
 AT_ONCE = 3e8  # rows × weights × refits of a head that a person waits for: a few seconds on two cores
 
 
@@ -164,6 +167,25 @@ def is_instant(audit: Audit, options: RemovalOptions) -> bool:
         return False
     features = audit.workplace(AtOnce()).scope("head").rows.batch(0, 1)["features"].shape[1]
     return len(audit.train_ids) * features * len(audit.classes) * options.seeds * (len(KINDS) + 1) <= AT_ONCE
+
+
+@dataclass(frozen=True, slots=True)
+class Reckoning:
+    """What a check that is not instant will cost: trainings in all, of which some may be there, and seconds."""
+
+    trainings: int
+    seconds: float
+
+
+def reckon(audit: Audit, options: RemovalOptions) -> Reckoning:
+    """Say what retraining the whole model will take, from the time of a few forward passes. Costs about a second."""
+    recipe = recipe_of(audit)
+    trainings = options.seeds * (len(KINDS) + 1)
+    if not isinstance(recipe, ImageRecipe):
+        return Reckoning(trainings, float("nan"))
+    one_pass = forecast(audit.model, audit.train).forward_seconds
+    seconds = one_pass * PASSES_OF_A_STEP * recipe.options.epochs * trainings / available_threads()
+    return Reckoning(trainings, seconds)
 
 
 def check_removal(audit: Audit, options: RemovalOptions) -> Removal:

@@ -33,6 +33,7 @@ def screens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Screens
     monkeypatch.setenv("FORWARDINF_HOME", str(tmp_path))
 
     monkeypatch.setattr(lights, "control_lights", lambda _audit: fake_lights())
+    monkeypatch.setattr(lights, "lights", lambda _audit: fake_lights())
 
     def show(audit: FakeAudit, page: str = "", **link: str) -> AppTest:
         opened = opening.Opening("demo:digits", open_fake(audit))

@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from forwardinf_core.audits.methods import method_named
+from forwardinf_core.errors import ModelError
+from forwardinf_core.ui import state
+from forwardinf_core.verification import canaries, removal
+from forwardinf_core.verification.canaries import CanaryOptions
+from forwardinf_core.verification.checks import Check
+from forwardinf_core.verification.removal import Removal, RemovalOptions
+from forwardinf_core.verification.removal_ladder import KINDS, Change, Interval, beyond, verdict_of
 from tests.pages.conftest import Screens, linked
 from tests.pages.fake_services import FakeAudit
+from tests.pages.fake_verification import fake_check
 from tests.pages.test_overview import written
 
 PAGE = "verify.py"
@@ -19,8 +33,147 @@ def test_the_controls_are_shown_with_their_thresholds(screens: Screens, audit: F
 def test_a_part_that_does_not_exist_opens_the_first(screens: Screens, audit: FakeAudit) -> None:
     app = screens(audit, PAGE, part="nonsense")
     assert not app.exception
-    assert "What must not matter" in written(app)
-    assert linked(app, "part") == "nonsense"
+    assert "Choose a prediction" in written(app)
+
+
+def fake_removal(seed_rises: dict[str, list[float]], **changed: object) -> Removal:
+    """Return a finished check with these rises of the loss, one a seed."""
+    found = {kind: Change(kind, rise := np.array(seed_rises[kind]), -rise, -rise / 3, 0.0) for kind in KINDS}
+    made = Removal(
+        run_id="removal-0",
+        query="test:test-0003",
+        target=3,
+        method="head",
+        k=12,
+        scope="head",
+        seeds=(0, 1, 2),
+        failed=(),
+        changes=found,
+        rise=Interval.of(found["top"].rise),
+        more=beyond(found["top"], found["random"]),
+        alike=beyond(found["top"], found["alike"]),
+        before=0.9,
+        after=0.7,
+        top=np.arange(12),
+        verdict=verdict_of(found),
+    )
+    return replace(made, **changed)  # type: ignore[arg-type]  # names of the fields of Removal
+
+
+HELD = {"top": [0.2, 0.21, 0.19], "random": [0.0, 0.01, -0.01], "alike": [0.02, 0.0, 0.01], "lowest": [-0.1] * 3}
+OPTIONS = RemovalOptions("test:test-0003", 3, method_named("head"), 12, "head", 3)
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """Stand in for the removal service; tests change what it answers."""
+    said: dict[str, object] = {"stored": None, "instant": True, "made": fake_removal(HELD)}
+    started: list[RemovalOptions] = []
+    said["started"] = started
+    monkeypatch.setattr(removal, "removal_options", lambda *_a, **given: replace(OPTIONS, scope=given["scope"]))
+    monkeypatch.setattr(removal, "stored_removal", lambda *_: said["stored"])
+    monkeypatch.setattr(removal, "is_instant", lambda *_: said["instant"])
+    monkeypatch.setattr(removal, "check_removal", lambda *_: said["made"])
+    monkeypatch.setattr(removal, "reckon", lambda *_: removal.Reckoning(25, 312.0))
+    monkeypatch.setattr(removal, "start_removal", lambda _audit, options: started.append(options))
+    return said
+
+
+LINK = {"part": "removal", "query": "test:test-0003"}
+
+
+def test_an_instant_check_needs_no_click(screens: Screens, audit: FakeAudit, service: dict[str, object]) -> None:
+    app = screens(audit, PAGE, **LINK)
+    assert not app.exception
+    assert service["made"] is not None
+    text = written(app)
+    assert "So the answer holds" in text
+    assert "rises by **0.20**" in text
+    assert {metric.label: metric.value for metric in app.metric}["Probability of 3"] == "70%"
+
+
+@pytest.mark.parametrize(
+    ("rises", "expected"),
+    [([0.3, 0.1, -0.2], "cannot tell it from chance"), ([-0.2, -0.1, -0.2], "does not hold")],
+)
+def test_doubt_and_failure_are_said_as_plainly_as_success(
+    screens: Screens, audit: FakeAudit, service: dict[str, object], rises: list[float], expected: str
+) -> None:
+    service["stored"] = fake_removal({**HELD, "top": rises})
+    assert expected in written(screens(audit, PAGE, **LINK))
+
+
+def test_a_failed_training_is_named(screens: Screens, audit: FakeAudit, service: dict[str, object]) -> None:
+    service["stored"] = fake_removal(HELD, failed=("without random rows, seed 4",))
+    assert "Failed and left out, with its seed: without random rows, seed 4" in written(screens(audit, PAGE, **LINK))
+
+
+def test_what_takes_long_says_what_it_costs_and_waits_for_a_click(
+    screens: Screens, audit: FakeAudit, service: dict[str, object]
+) -> None:
+    service["instant"] = False
+    app = screens(audit, PAGE, **LINK, scope="model")
+    assert "25 trainings" in written(app)
+    assert "5 min" in written(app)
+    assert service["started"] == []
+    app.button(key=state.START_REMOVAL).click().run()
+    assert [one.scope for one in service["started"]] == ["model"]  # type: ignore[attr-defined]
+
+
+def test_a_model_that_cannot_be_retrained_says_what_is_possible(
+    screens: Screens, audit: FakeAudit, service: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_a: object, **_k: object) -> RemovalOptions:
+        raise ModelError("A model of kind adapter cannot be retrained here.", hint="Its last layer can.")
+
+    monkeypatch.setattr(removal, "removal_options", refuse)
+    app = screens(audit, PAGE, **LINK, scope="model")
+    assert not app.exception
+    assert "Its last layer can" in app.warning[0].value
+
+
+def test_the_attribution_screen_leads_to_the_check_in_one_click(
+    screens: Screens, audit: FakeAudit, service: dict[str, object]
+) -> None:
+    app = screens(audit, "attribution.py", query="test:test-0003", method="tail")
+    app.button(key=state.CHECK_ANSWER).click().run()
+    assert (linked(app, "part"), linked(app, "query"), linked(app, "method")) == ("removal", "test:test-0003", "tail")
+    assert "So the answer holds" in written(app)
+
+
+def test_choosing_another_number_of_rows_changes_the_link(
+    screens: Screens, audit: FakeAudit, service: dict[str, object]
+) -> None:
+    app = screens(audit, PAGE, **LINK)
+    app.number_input(key=state.REMOVAL_K).set_value(30).run()
+    assert linked(app, "k") == "30"
+
+
+@pytest.mark.parametrize("k", ["0", "-3", "99999999", "many"])
+def test_a_strange_number_in_the_link_is_brought_into_range(
+    screens: Screens, audit: FakeAudit, service: dict[str, object], k: str
+) -> None:
+    app = screens(audit, PAGE, **LINK, k=k)
+    assert not app.exception
+    assert 1 <= app.number_input(key=state.REMOVAL_K).value <= 150
+
+
+def test_canaries_that_were_found_are_shown_and_others_offered(
+    screens: Screens, audit: FakeAudit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[Check] = []
+    monkeypatch.setattr(canaries, "canary_options", lambda _audit, scope: CanaryOptions(scope, method="head"))
+    monkeypatch.setattr(canaries, "stored_canaries", lambda *_: tuple(found) or None)
+    monkeypatch.setattr(canaries, "is_instant", lambda *_: True)
+    monkeypatch.setattr(
+        canaries, "check_canaries", lambda *_: found.append(fake_check("copies", "Planted copies", recall=0.9, k=7))
+    )
+    app = screens(audit, PAGE, part="canaries")
+    assert "It takes a few seconds" in written(app)
+    app.button(key=state.START_CANARIES).click().run()
+    assert not app.exception
+    assert "Nothing planted yet" not in written(app)
+    assert "**Planted copies.**" in written(app)
 
 
 def test_the_overview_shows_the_lights(screens: Screens, audit: FakeAudit) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from forwardinf_core.ui import frame, state
-from forwardinf_core.ui.attribution.question import Project
+from forwardinf_core.ui import address, frame, state
+from forwardinf_core.ui.attribution.question import Project, Question
 from forwardinf_core.ui.components.lights import Lamp, lights
 
 if TYPE_CHECKING:
@@ -49,4 +49,23 @@ def trust(project: Project) -> None:
     with st.container(gap="xxsmall"):
         st.subheader("Can the answers be trusted?", anchor=False)
         st.caption("What has been checked here, on this model and these rows.")
+    project_lights(project, key=state.LIGHTS, columns=3)
+
+
+def does_it_hold(question: Question) -> None:
+    """Draw the way from an answer to its check by retraining: one click."""
+    if st.button(
+        "Does it hold?",
+        key=state.CHECK_ANSWER,
+        icon=":material/verified_user:",
+        help="Retrains the last layer without the most helpful rows and looks at this query again: a few seconds.",
+    ):
+        named = address.read()
+        link = {"query": question.query, "target": named.target, "method": named.method}
+        st.switch_page(VERIFY, query_params={"part": "removal", **{key: value for key, value in link.items() if value}})
+
+
+def trust_of_answers(project: Project) -> None:
+    """Draw the lights under an answer."""
+    st.markdown("#### Checked on this project", anchors=False)
     project_lights(project, key=state.LIGHTS, columns=3)
