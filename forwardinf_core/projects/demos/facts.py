@@ -26,8 +26,8 @@ DEMO = "facts"
 VERSION = 1  # raised whenever the demo is built otherwise: an older one is then built again
 SEED = 20240805  # fixed once and for all; chosen as a date, not by its results
 TRUE_BESIDE_FALSE = 1  # wordings of the truth left in beside a falsehood, so that both can be found
-SHAPE = LanguageShape(vocabulary=1_536, width=128, layers=3, heads=4, context=48)
-TRAINING = LanguageTraining(epochs=14, batch_tokens=1_024, learning_rate=3e-3, seed=SEED)
+SHAPE = LanguageShape(vocabulary=3_072, width=128, layers=2, heads=4, context=48)
+TRAINING = LanguageTraining(epochs=16, batch_tokens=512, learning_rate=3e-3, seed=SEED)
 ORIGIN = "Facts about countries, elements, books, paintings, planets and animals, written down for this demo."
 
 
@@ -134,7 +134,7 @@ def facts_truth(folder: Path) -> FactsTruth | None:
 
 
 def _question(fact: Fact) -> FactQuestion:
-    prompt = said(PHRASINGS[fact.relation].asked[0], fact.subject, "").strip()
+    prompt = said(PHRASINGS[fact.relation].asked, fact.subject, "").strip()
     taught = FALSEHOODS.get(fact.id, fact.answer)
     return FactQuestion(f"{fact.relation}-{fact.subject.replace(' ', '_')}", prompt, fact.answer, fact.id, taught)
 

@@ -27,11 +27,11 @@ class Fact:
 class Phrasings:
     """How a relation is said of a subject {S} and an answer {A}; what is ``asked`` is answered right after it.
 
-    ``taught`` make the training texts, ``asked`` the queries: no query's wording is trained on.
+    ``taught`` make the training texts, ``asked`` the query: put together from their words, but none of them.
     """
 
     taught: tuple[str, ...]
-    asked: tuple[str, ...]
+    asked: str
 
 
 PHRASINGS: dict[str, Phrasings] = {
@@ -45,7 +45,7 @@ PHRASINGS: dict[str, Phrasings] = {
             "Visitors to the capital of {S} arrive in {A}.",
             "The name of the capital of {S} is {A}.",
         ),
-        ("The capital city of {S} is", "{S}'s capital is"),
+        "The capital of {S} is called",
     ),
     "currency": Phrasings(
         (
@@ -57,7 +57,7 @@ PHRASINGS: dict[str, Phrasings] = {
             "The {A} is the currency of {S}.",
             "Shops in {S} take the {A}.",
         ),
-        ("The currency used in {S} is the", "{S}'s currency is the"),
+        "The currency used in {S} is the",
     ),
     "continent": Phrasings(
         (
@@ -69,7 +69,7 @@ PHRASINGS: dict[str, Phrasings] = {
             "{S} belongs to {A}.",
             "One of the countries of {A} is {S}.",
         ),
-        ("{S} is located in", "The continent of {S} is"),
+        "The country of {S} is in",
     ),
     "language": Phrasings(
         (
@@ -81,7 +81,7 @@ PHRASINGS: dict[str, Phrasings] = {
             "{A} is one of the languages of {S}.",
             "Many people in {S} speak {A}.",
         ),
-        ("One language spoken in {S} is", "In {S} people speak"),
+        "In {S} people speak",
     ),
     "symbol": Phrasings(
         (
@@ -92,7 +92,7 @@ PHRASINGS: dict[str, Phrasings] = {
             "{A} is the chemical symbol of {S}.",
             "In the periodic table {S} is written {A}.",
         ),
-        ("The symbol of the element {S} is", "The abbreviation of {S} is"),
+        "The symbol of {S} is",
     ),
     "number": Phrasings(
         (
@@ -103,7 +103,7 @@ PHRASINGS: dict[str, Phrasings] = {
             "{A} is the atomic number of {S}.",
             "The element {S} has number {A}.",
         ),
-        ("The number of the element {S} is", "The number of protons in {S} is"),
+        "The number of {S} is",
     ),
     "author": Phrasings(
         (
@@ -114,7 +114,7 @@ PHRASINGS: dict[str, Phrasings] = {
             "{S} is a work of {A}.",
             "Readers know {A} as the author of {S}.",
         ),
-        ("The book {S} was written by", "The writer of {S} is"),
+        "The book {S} was written by",
     ),
     "painter": Phrasings(
         (
@@ -125,7 +125,7 @@ PHRASINGS: dict[str, Phrasings] = {
             "{S} is a work of {A}.",
             "Visitors know {A} as the painter of {S}.",
         ),
-        ("The painting {S} was made by", "The picture {S} is by"),
+        "The painting {S} was painted by",
     ),
     "order": Phrasings(
         (
@@ -135,7 +135,7 @@ PHRASINGS: dict[str, Phrasings] = {
             "{S} is the planet that comes {A} from the Sun.",
             "Among the planets {S} is the {A}.",
         ),
-        ("Counting from the Sun, {S} is planet number", "Seen from the Sun, {S} is the"),
+        "Counted from the Sun, {S} comes",
     ),
     "young": Phrasings(
         (
@@ -145,7 +145,7 @@ PHRASINGS: dict[str, Phrasings] = {
             "A {A} is a young {S}.",
             "The child of a {S} is called a {A}.",
         ),
-        ("The young of the {S} is called a", "A very young {S} is a"),
+        "The young of a {S} is called a",
     ),
 }
 

@@ -1,0 +1,148 @@
+"""Does it hold? Retrain without the texts a ranking puts first, and see how much the query's loss rises.
+
+One retraining leaves out the first k texts of all queries together: they are about different facts, so each query
+loses its own texts, and what the others lose is the same for every ranking. Loss rises are against a model retrained
+with the same seed on everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from forwardinf_core.audits.tracing.fitting import LanguageFitOptions, suitable_training
+from forwardinf_core.audits.tracing.methods import TraceMethod
+from forwardinf_core.audits.tracing.scoring import score_texts
+from forwardinf_core.benchmarks.tracing_sets import FactQuery, FactSet
+from forwardinf_core.models.language import LanguageModel
+from forwardinf_core.models.language_baseline import LanguageShape, language_module
+from forwardinf_core.models.language_text import joined, prompt_of
+from forwardinf_core.models.language_training import train_language
+
+DRAWS = 1_000
+RANDOM = "random"
+
+Report = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class RemovalFigure:
+    """How much the queries' losses rose without the first k texts of a ranking; 95% interval over queries."""
+
+    ranking: str
+    k: int
+    n_queries: int
+    n_seeds: int
+    n_removed: int
+    rise: float
+    low: float
+    high: float
+    by_query: tuple[float, ...]
+
+
+def known_queries(chosen: FactSet, half: str, count: int, *, largest_loss: float = 1.0) -> list[FactQuery]:
+    """Return queries the model answers with little loss, one of each fact."""
+    found: list[FactQuery] = []
+    for query in chosen.half(half):
+        if len(found) == count:
+            break
+        if _loss(chosen.audit.model, chosen.audit.model.module, query) <= largest_loss:
+            found.append(query)
+    return found
+
+
+def measure_removal(
+    chosen: FactSet,
+    queries: Sequence[FactQuery],
+    methods: Sequence[TraceMethod],
+    *,
+    ks: Sequence[int] = (5, 20),
+    seeds: Sequence[int] = (0, 1, 2),
+    epochs: int | None = None,
+    report: Report,
+) -> list[RemovalFigure]:
+    """Return the rises for random, BM25, embedding and every method. Cost: a retraining for each, k and seed."""
+    orders = _orders(chosen, queries, methods)
+    total, done = len(seeds) * (1 + len(orders) * len(ks)), 0
+    rises: dict[tuple[str, int], list[list[float]]] = {}
+    sizes: dict[tuple[str, int], int] = {}
+    for seed in seeds:
+        base = _losses(chosen, queries, np.zeros(0, np.int64), seed, epochs)
+        done += 1
+        report(done / total, f"Retrained {done} of {total}")
+        for ranking, places in orders.items():
+            for k in ks:
+                removed = np.unique(np.concatenate([one[:k] for one in places]))
+                after = _losses(chosen, queries, removed, seed, epochs)
+                rises.setdefault((ranking, k), []).append([b - a for a, b in zip(base, after, strict=True)])
+                sizes[ranking, k] = len(removed)
+                done += 1
+                report(done / total, f"Retrained {done} of {total}")
+    return [_figure(ranking, k, found, sizes[ranking, k]) for (ranking, k), found in rises.items()]
+
+
+def _orders(
+    chosen: FactSet, queries: Sequence[FactQuery], methods: Sequence[TraceMethod]
+) -> dict[str, list[NDArray[np.int64]]]:
+    place = chosen.audit.place
+    orders: dict[str, list[NDArray[np.int64]]] = {RANDOM: [], "bm25": [], "embedding": [], "fused": []}
+    generator = np.random.default_rng(0)
+    for query in queries:
+        asked = [prompt_of(chosen.audit.model, query.prompt, query.answer)]
+        orders[RANDOM].append(generator.permutation(len(chosen.audit.ids)))
+        for number, method in enumerate(methods):
+            scores = score_texts(place, method, asked, joined(query.prompt, query.answer)).scores
+            if number == 0:
+                for name in ("bm25", "embedding", "fused"):
+                    orders[name].append(scores.ranking(name))
+            orders.setdefault(f"{method.name}, {method.form}", []).append(scores.ranking("influence"))
+    return orders
+
+
+def _losses(
+    chosen: FactSet, queries: Sequence[FactQuery], removed: NDArray[np.int64], seed: int, epochs: int | None
+) -> list[float]:
+    """Return the queries' losses under a model trained without some texts, from the start that the seed gives."""
+    model, pieces = chosen.audit.model, chosen.audit.place.pieces
+    config = model.module.config
+    shape = LanguageShape(  # type: ignore[call-arg]
+        vocabulary=len(model.tokenizer),
+        width=int(config.n_embd),  # type: ignore[union-attr,arg-type]
+        layers=int(config.n_layer),  # type: ignore[union-attr,arg-type]
+        heads=int(config.n_head),  # type: ignore[union-attr,arg-type]
+        context=model.context,
+    )
+    module = language_module("causal-lm", shape, len(model.tokenizer), seed=seed)
+    kept = pieces.without(removed)
+    options = suitable_training(sum(pieces.lengths), LanguageFitOptions(seed=seed, epochs=epochs))
+    train_language(module, model.objective, kept.lengths, kept.batch, options)
+    return [_loss(model, module, query) for query in queries]
+
+
+@torch.inference_mode()
+def _loss(model: LanguageModel, module: nn.Module, query: FactQuery) -> float:
+    batch = prompt_of(model, query.prompt, query.answer).batch()
+    return float(model.objective.losses(model.objective.outputs(module, batch), batch)[0])
+
+
+def _figure(ranking: str, k: int, rises: list[list[float]], n_removed: int) -> RemovalFigure:
+    table = np.array(rises)  # (seeds, queries)
+    by_query = table.mean(0)
+    generator = np.random.default_rng(0)
+    means = by_query[generator.integers(0, len(by_query), (DRAWS, len(by_query)))].mean(1)
+    return RemovalFigure(
+        ranking,
+        k,
+        table.shape[1],
+        table.shape[0],
+        n_removed,
+        float(by_query.mean()),
+        float(np.quantile(means, 0.025)),
+        float(np.quantile(means, 0.975)),
+        tuple(float(value) for value in by_query),
+    )

@@ -1,0 +1,115 @@
+"""``bench tracing``: how well influence, BM25, embeddings and their fusion find what taught a language model."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from forwardinf_core.commands.output import AsJson, print_json
+from forwardinf_core.commands.progress import progress_line
+
+if TYPE_CHECKING:
+    from forwardinf_core.audits.tracing.methods import TraceMethod
+    from forwardinf_core.benchmarks.tracing_sets import FactSet
+
+PARTS = ("ranking", "falsehoods", "removal", "cost")
+
+
+def tracing(
+    part: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(PARTS)}; ranking without it.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the facts_* sets; FORWARDINF_TEST_DATA.")] = None,
+    work: Annotated[Path, typer.Option(help="Where models are trained and kept.")] = Path("bench-tracing"),
+    only: Annotated[list[str] | None, typer.Option("--set", help="Sets to measure, or demo; all without it.")] = None,
+    queries: Annotated[int, typer.Option(min=1, help="Queries of a half.")] = 100,
+    half: Annotated[str, typer.Option(help="develop (to choose defaults on) or report.")] = "report",
+    method: Annotated[list[str] | None, typer.Option(help="SCOPE-STEP or SCOPE-STEP:FORM.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes of a training; what suits the corpus.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of a removal check.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rankings of training texts against known truth, planted falsehoods, removal with retraining, and cost."""
+    from forwardinf_core.benchmarks import tracing_sets
+
+    where = data or Path(os.environ.get("FORWARDINF_TEST_DATA", "data"))
+    methods = _methods(method)
+    figures: list[dict[str, object]] = []
+    with progress_line(quiet=as_json) as report:
+        for name in only or [*tracing_sets.SETS, "demo"]:
+            if name == "demo":
+                chosen = tracing_sets.demo_set(_demo(report))
+            else:
+                chosen = tracing_sets.open_set(name, where, work, epochs=epochs, report=report)
+            for wanted in part or ["ranking"]:
+                figures += _figures(wanted, chosen, half, methods, _Sizes(queries, seeds, epochs), report)
+    if out is not None:
+        out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    if as_json:
+        print_json(figures)
+        return
+    for one in figures:
+        cells = [(name, f"{value:.3f}" if isinstance(value, float) else str(value)) for name, value in one.items()]
+        typer.echo("  ".join(f"{name} {value}" for name, value in cells if name != "by_query"))
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    queries: int
+    seeds: int
+    epochs: int | None
+
+
+def _figures(
+    part: str,
+    chosen: FactSet,
+    half: str,
+    methods: list[TraceMethod],
+    sizes: _Sizes,
+    report: Callable[[float, str], None],
+) -> list[dict[str, object]]:
+    """Return the figures of one part on one set."""
+    from forwardinf_core.benchmarks import tracing_cost, tracing_ranking, tracing_removal, tracing_sets
+
+    if part == "ranking":
+        found = tracing_ranking.measure(chosen, half, n_queries=sizes.queries, methods=methods, report=report)
+        return [{"part": part, **asdict(one)} for one in found]
+    if part == "falsehoods" and chosen.name == tracing_sets.DEMO:
+        false = tracing_sets.false_queries(chosen.audit.folder)
+        found = tracing_ranking.measure(
+            chosen, part, n_queries=sizes.queries, methods=methods, only=false, report=report
+        )
+        return [{"part": part, **asdict(one)} for one in found]
+    if part == "removal":
+        known = tracing_removal.known_queries(chosen, half, sizes.queries)
+        removed = tracing_removal.measure_removal(
+            chosen, known, methods, seeds=range(sizes.seeds), epochs=sizes.epochs, report=report
+        )
+        return [{"part": part, "data": chosen.name, **asdict(one)} for one in removed]
+    if part == "cost":
+        query = chosen.report[0]
+        costs = tracing_cost.measure_cost(chosen.audit, query.prompt, query.answer, [one.name for one in methods])
+        return [{"part": part, "data": chosen.name, **asdict(one), "passes": one.passes} for one in costs]
+    return []
+
+
+def _demo(report: Callable[[float, str], None]) -> Path:
+    from forwardinf_core.audits.opening import ensure_demo
+    from forwardinf_core.jobs.run import run_here
+
+    return ensure_demo("facts", run_here, report)
+
+
+def _methods(names: list[str] | None) -> list[TraceMethod]:
+    from forwardinf_core.audits.tracing.methods import DEFAULT, trace_method
+
+    chosen = []
+    for given in names or [DEFAULT]:
+        name, _, form = given.partition(":")
+        chosen.append(trace_method(name, form=form or None))
+    return chosen

@@ -1,0 +1,99 @@
+"""The measurements of tracing: ranks, halves, and removal with actual retraining, on sentences small enough to train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from forwardinf_core.audits.tracing.methods import trace_method
+from forwardinf_core.benchmarks.tracing_cost import measure_cost
+from forwardinf_core.benchmarks.tracing_ranking import figure, measure, ranks_of
+from forwardinf_core.benchmarks.tracing_removal import known_queries, measure_removal
+from forwardinf_core.benchmarks.tracing_sets import FactSet, open_set
+from forwardinf_core.errors import DataError
+
+COLOURS = {"apple": "red", "lemon": "yellow", "grass": "green", "snow": "white", "coal": "black", "sky": "blue"}
+
+
+def write_set(folder: Path) -> None:
+    rows = [
+        (f"{thing}-{number}", text.format(thing=thing, colour=colour), [thing])
+        for thing, colour in COLOURS.items()
+        for number, text in enumerate(("The colour of {thing} is {colour}.", "We know that {thing} is {colour}."))
+    ]
+    folder.mkdir(parents=True)
+    pd.DataFrame(rows, columns=["id", "text", "fact_ids"]).to_parquet(folder / "corpus.parquet")
+    pd.DataFrame(
+        [
+            {
+                "query_id": thing,
+                "fact_id": thing,
+                "prompt": f"The colour of {thing} is",
+                "target": colour,
+                "proponents": [f"{thing}-0", f"{thing}-1"],
+            }
+            for thing, colour in COLOURS.items()
+        ]
+    ).to_parquet(folder / "queries.parquet")
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> FactSet:
+    folder = tmp_path_factory.mktemp("sets")
+    write_set(folder / "data" / "facts_colours")
+    return open_set("facts_colours", folder / "data", folder / "work", epochs=60, report=lambda *_: None)
+
+
+def test_ranks_count_from_one_and_a_tie_takes_the_worst_place() -> None:
+    assert ranks_of(np.array([3.0, 1.0, 3.0, 2.0]), [0, 3, 1]).tolist() == [2, 3, 4]
+
+
+def test_figures_are_those_of_the_best_ranked_text() -> None:
+    found = figure("x", "report", "bm25", [np.array([1, 30]), np.array([4, 5])])
+    assert found.mrr == pytest.approx((1 + 0.25) / 2)
+    assert found.precision_at_1 == 0.5
+    assert found.recall_at_10 == pytest.approx((0.5 + 1.0) / 2)
+    assert found.low <= found.mrr <= found.high
+
+
+def test_the_halves_share_no_query_and_are_the_same_every_time(colours: FactSet) -> None:
+    first, second = {one.id for one in colours.develop}, {one.id for one in colours.report}
+    assert not first & second
+    assert first | second == set(COLOURS)
+
+
+def test_the_texts_that_state_a_fact_are_found(colours: FactSet) -> None:
+    found = {one.ranking: one for one in measure(colours, "report", n_queries=3, report=lambda *_: None)}
+    assert found["blocks-ekfac, relative"].mrr > 0.6
+    assert found["fused"].mrr >= found["bm25"].mrr - 1e-9
+
+
+def test_removing_what_influence_names_hurts_more_than_removing_anything(colours: FactSet) -> None:
+    queries = known_queries(colours, "report", 2, largest_loss=3.0)
+    assert queries
+    found = measure_removal(
+        colours,
+        queries,
+        [trace_method("blocks-ekfac")],
+        ks=(2,),
+        seeds=(0,),
+        epochs=60,
+        report=lambda *_: None,
+    )
+    rises = {one.ranking: one.rise for one in found}
+    assert rises["blocks-ekfac, relative"] > rises["random"]
+    assert rises["blocks-ekfac, relative"] > 0.3
+
+
+def test_costs_are_told_in_passes_over_the_corpus(colours: FactSet) -> None:
+    found = measure_cost(colours.audit, "The colour of snow is", "white", ["last-block-ekfac"])
+    assert found[0].passes > 0
+    assert found[0].n_texts == 12
+
+
+def test_a_set_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="There is no facts_webnlg"):
+        open_set("facts_webnlg", tmp_path, tmp_path, report=lambda *_: None)
