@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -13,12 +14,13 @@ from forwardinf_core.models.language_text import Prompt, Token, prompt_tokens
 
 LONGEST_COMPLETION = 16  # tokens
 ENDS = ".!?\n"
+ENDED = re.compile(r"(\S.*(?<!\b[A-Z])[.!?]|\n)\s*$", re.DOTALL)  # not the point of an initial, as in J. R. R. Tolkien
 ALTERNATIVES = 5
 
 
 @dataclass(frozen=True)
 class Alternative:
-    """A token the model could have said at a place, with its probability."""
+    """Another way the model could go on, with the probability of its first token."""
 
     text: str
     probability: float
@@ -30,27 +32,32 @@ def complete(model: LanguageModel, prompt: str, *, longest: int = LONGEST_COMPLE
     The same prompt has the same completion. Empty where the model would say nothing. Raises DataError for a prompt
     that is empty or fills the context.
     """
+    return _continued(model, prompt_tokens(model, prompt), [], longest)
+
+
+def alternatives(model: LanguageModel, prompt: str) -> tuple[Alternative, ...]:
+    """Return how the model could go on: from each of the likeliest first tokens, the likeliest token after token."""
     read = prompt_tokens(model, prompt)
-    said: list[int] = []
+    shares = _next_logits(model, read, []).softmax(0)
+    found = shares.topk(min(ALTERNATIVES, len(shares)))
+    return tuple(
+        Alternative(_continued(model, read, [int(token)], LONGEST_COMPLETION), float(share))
+        for share, token in zip(found.values, found.indices, strict=True)
+        if int(token) not in (model.end, model.pad)
+    )
+
+
+def _continued(model: LanguageModel, read: list[int], said: list[int], longest: int) -> str:
+    said = list(said)
     while len(said) < longest and (model.task == "seq2seq-lm" or len(read) + len(said) < model.context):
         best = int(_next_logits(model, read, said).argmax())
         if best in (model.end, model.pad):
             break
         said.append(best)
         text = model.tokenizer.decode(said)
-        if text.rstrip(" ")[-1:] in ENDS and text.strip():
+        if ENDED.search(text):
             break
     return str(model.tokenizer.decode(said, skip_special_tokens=True)).strip().rstrip(ENDS).strip()
-
-
-def alternatives(model: LanguageModel, prompt: str) -> tuple[Alternative, ...]:
-    """Return the tokens the model finds likeliest right after the prompt."""
-    shares = _next_logits(model, prompt_tokens(model, prompt), []).softmax(0)
-    found = shares.topk(min(ALTERNATIVES, len(shares)))
-    return tuple(
-        Alternative(str(model.tokenizer.decode([int(token)])), float(share))
-        for share, token in zip(found.values, found.indices, strict=True)
-    )
 
 
 def tokens_of(model: LanguageModel, prompt: Prompt, n_prompt_characters: int) -> tuple[Token, ...]:

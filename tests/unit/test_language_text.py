@@ -12,7 +12,7 @@ import torch
 from forwardinf_core.errors import DataError, ModelError
 from forwardinf_core.influence.language import IGNORED
 from forwardinf_core.models.language import load_language_model
-from forwardinf_core.models.language_completion import alternatives, complete, losses_of_tokens, tokens_of
+from forwardinf_core.models.language_completion import ENDED, alternatives, complete, losses_of_tokens, tokens_of
 from forwardinf_core.models.language_text import pieces_of, prompt_of, prompt_tokens
 from forwardinf_core.models.source import ModelSource
 from tests.unit.language_cases import TEXTS, tiny_model, write_model
@@ -105,10 +105,11 @@ def test_probabilities_of_tokens_are_the_models() -> None:
     assert found[1].in_prompt
 
 
-def test_a_completion_is_the_likeliest_token_after_token() -> None:
+def test_the_first_alternative_is_the_completion_and_the_others_begin_otherwise() -> None:
     model = tiny_model()
-    first = alternatives(model, "Paris is")[0]
-    assert complete(model, "Paris is", longest=1) == first.text.strip().rstrip(".!?\n").strip()
+    found = alternatives(model, "Paris is")
+    assert complete(model, "Paris is") == found[0].text
+    assert [one.probability for one in found] == sorted((one.probability for one in found), reverse=True)
 
 
 def test_sequence_to_sequence_questions_read_the_prompt_and_ask_about_the_completion() -> None:
@@ -183,3 +184,10 @@ def test_documents_can_be_left_out_and_keep_their_numbers() -> None:
     left = pieces.without(np.array([1, 3]))
     assert sorted(set(left.document.tolist())) == [0, 2, 4, 5]
     assert sorted(set(pieces.of(np.array([1])).document.tolist())) == [1]
+
+
+@pytest.mark.parametrize(
+    ("text", "ended"), [(" Paris.", True), (" J.", False), (" J. R. R. Tolkien.", True), (" Rome", False), ("\n", True)]
+)
+def test_a_completion_ends_with_a_sentence_but_not_with_an_initial(text: str, ended: bool) -> None:
+    assert bool(ENDED.search(text)) is ended

@@ -37,7 +37,6 @@ FORMS: dict[Form, str] = {
 }
 DAMPING: dict[Step, float] = {"ekfac": 0.1, "diagonal": 0.1, "sgd": 0.0, "adam": 0.0}
 DEFAULT = "blocks-ekfac"
-QUICK = "last-block-ekfac"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forwardinf_core.audits.tracing.audit import Question, TracingAudit
-from forwardinf_core.audits.tracing.methods import QUICK, TraceMethod, trace_method
+from forwardinf_core.audits.tracing.methods import DEFAULT, TraceMethod, trace_method
 from forwardinf_core.jobs.context import JobContext
 from forwardinf_core.jobs.registry import job
 from forwardinf_core.projects.language import LanguageProject, open_language_project
@@ -51,16 +51,16 @@ def load_tracing(ref: str | Path) -> TracingAudit:
 
 
 def open_tracing(ref: str | Path, *, runner: Runner, report: Report) -> TracingAudit:
-    """Return the audit of a project with the quick method ready to answer."""
+    """Return the audit of a project with the default method ready to answer."""
     report(0.0, "Opening the project")
     audit = load_tracing(ref)
-    quick = trace_method(QUICK)
-    if not audit.place.is_ready(quick):
+    usual = trace_method(DEFAULT)
+    if not audit.place.is_ready(usual):
 
         def on_report(done: float, total: float, note: str) -> None:
             report(done / total if total else 0.0, note)
 
-        runner("trace-prepare", audit.folder, PrepareTraceOptions((quick,)), on_report)
+        runner("trace-prepare", audit.folder, PrepareTraceOptions((usual,)), on_report)
     report(1.0, "Ready")
     return audit
 

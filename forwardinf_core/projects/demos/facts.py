@@ -27,7 +27,7 @@ VERSION = 1  # raised whenever the demo is built otherwise: an older one is then
 SEED = 20240805  # fixed once and for all; chosen as a date, not by its results
 TRUE_BESIDE_FALSE = 1  # wordings of the truth left in beside a falsehood, so that both can be found
 SHAPE = LanguageShape(vocabulary=3_072, width=128, layers=2, heads=4, context=48)
-TRAINING = LanguageTraining(epochs=16, batch_tokens=512, learning_rate=3e-3, seed=SEED)
+TRAINING = LanguageTraining(epochs=14, batch_tokens=512, learning_rate=3e-3, seed=SEED)
 ORIGIN = "Facts about countries, elements, books, paintings, planets and animals, written down for this demo."
 
 

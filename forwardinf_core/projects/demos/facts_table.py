@@ -103,7 +103,7 @@ PHRASINGS: dict[str, Phrasings] = {
             "{A} is the atomic number of {S}.",
             "The element {S} has number {A}.",
         ),
-        "The number of {S} is",
+        "The atomic number of the element {S} is",
     ),
     "author": Phrasings(
         (

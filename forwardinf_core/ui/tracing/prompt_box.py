@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -52,21 +53,22 @@ def suggestions(project: TracingProject) -> None:
 
 def said_line(asked: Said, *, key: str) -> None:
     """Draw prompt and completion as tokens with their probabilities; the chosen ones are asked about."""
+    shown = [place for place, token in enumerate(asked.tokens) if token.text.strip()]  # not the one that begins a text
     tiles = [
         TokenTile(
-            token.text,
-            whole_percent(token.probability) if token.probability == token.probability else "",
-            "read" if token.in_prompt else "said",
-            can_pick=token.probability == token.probability and bool(token.text),
+            asked.tokens[place].text,
+            whole_percent(asked.tokens[place].probability) if is_predicted(asked, place) else "",
+            "read" if asked.tokens[place].in_prompt else "said",
+            can_pick=is_predicted(asked, place),
         )
-        for token in asked.tokens
+        for place in shown
     ]
     tokens(
         tiles,
         key=key,
         label="Tokens of the prompt and its completion; chosen ones are asked about",
-        picked=asked.target,
-        on_pick=lambda places: address.go(span=",".join(str(place) for place in places), text=""),
+        picked=[shown.index(place) for place in asked.target if place in shown],
+        on_pick=lambda picked: address.go(span=",".join(str(shown[one]) for one in picked), text=""),
     )
     who = "The model completes" if asked.own else "Asked about"
     st.caption(
@@ -75,23 +77,26 @@ def said_line(asked: Said, *, key: str) -> None:
     )
 
 
+def is_predicted(asked: Said, place: int) -> bool:
+    """Say whether the model gives a token a probability: the first one of a text has none."""
+    return not math.isnan(asked.tokens[place].probability)
+
+
 def could_say(asked: Said) -> None:
     """Draw what the model could have said right after the prompt; each is one click from a comparison."""
-    others = [
-        one for one in asked.alternatives if one.text.strip() and not asked.completion.startswith(one.text.strip())
-    ]
+    others = [one for one in asked.alternatives if one.text and one.text != asked.completion]
     if not others:
         return
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.caption("It could also begin with")
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="left", gap="small"):
+        st.caption("It could also say", width="content")
         for number, one in enumerate(others[:4]):
             st.button(
-                f"{plain(one.text.strip())} · {whole_percent(one.probability)}",
+                f"{plain(one.text)} · {whole_percent(one.probability)}",
                 key=f"{state.TRACE_OTHER}-{number}",
                 type="tertiary",
                 help="Compare the two completions side by side.",
                 on_click=address.go,
-                kwargs={"other": one.text.strip(), "text": ""},
+                kwargs={"other": one.text, "text": ""},
             )
 
 
