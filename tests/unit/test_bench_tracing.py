@@ -1,4 +1,4 @@
-"""The measurements of tracing: ranks, halves, and removal with actual retraining, on sentences small enough to train."""
+"""The measurements of tracing: ranks, halves, removal with actual retraining, on sentences small enough to train."""
 
 from __future__ import annotations
 
