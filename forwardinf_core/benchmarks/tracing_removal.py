@@ -17,15 +17,16 @@ from torch import nn
 
 from forwardinf_core.audits.tracing.fitting import LanguageFitOptions, suitable_training
 from forwardinf_core.audits.tracing.methods import TraceMethod
-from forwardinf_core.audits.tracing.scoring import score_texts
+from forwardinf_core.benchmarks.tracing_ranking import comparisons, influence_of
 from forwardinf_core.benchmarks.tracing_sets import FactQuery, FactSet
 from forwardinf_core.models.language import LanguageModel
 from forwardinf_core.models.language_baseline import LanguageShape, language_module
-from forwardinf_core.models.language_text import joined, prompt_of
+from forwardinf_core.models.language_text import prompt_of
 from forwardinf_core.models.language_training import train_language
 
 DRAWS = 1_000
 RANDOM = "random"
+COMPARED = ("bm25", "embedding", "fused")
 
 Report = Callable[[float, str], None]
 
@@ -67,7 +68,7 @@ def measure_removal(
     report: Report,
 ) -> list[RemovalFigure]:
     """Return the rises for random, BM25, embedding and every method. Cost: a retraining for each, k and seed."""
-    orders = _orders(chosen, queries, methods)
+    orders = _orders(chosen, queries, methods, report)
     total, done = len(seeds) * (1 + len(orders) * len(ks)), 0
     rises: dict[tuple[str, int], list[list[float]]] = {}
     sizes: dict[tuple[str, int], int] = {}
@@ -87,21 +88,25 @@ def measure_removal(
 
 
 def _orders(
-    chosen: FactSet, queries: Sequence[FactQuery], methods: Sequence[TraceMethod]
+    chosen: FactSet, queries: Sequence[FactQuery], methods: Sequence[TraceMethod], report: Report
 ) -> dict[str, list[NDArray[np.int64]]]:
-    place = chosen.audit.place
-    orders: dict[str, list[NDArray[np.int64]]] = {RANDOM: [], "bm25": [], "embedding": [], "fused": []}
+    prompts = [prompt_of(chosen.audit.model, query.prompt, query.answer) for query in queries]
     generator = np.random.default_rng(0)
-    for query in queries:
-        asked = [prompt_of(chosen.audit.model, query.prompt, query.answer)]
-        orders[RANDOM].append(generator.permutation(len(chosen.audit.ids)))
-        for number, method in enumerate(methods):
-            scores = score_texts(place, method, asked, joined(query.prompt, query.answer)).scores
+    orders = {RANDOM: [generator.permutation(len(chosen.audit.ids)) for _ in queries]}
+    for number, method in enumerate(methods):
+        scores = influence_of(chosen, method, prompts, report)
+        for place, query in enumerate(queries):
+            own = scores[:, place]
             if number == 0:
-                for name in ("bm25", "embedding", "fused"):
-                    orders[name].append(scores.ranking(name))
-            orders.setdefault(f"{method.name}, {method.form}", []).append(scores.ranking("influence"))
+                for name, values in comparisons(chosen, query, prompts[place], own).items():
+                    if name in COMPARED:
+                        orders.setdefault(name, []).append(_order(values))
+            orders.setdefault(f"{method.name}, {method.form}", []).append(_order(own))
     return orders
+
+
+def _order(values: NDArray[np.generic]) -> NDArray[np.int64]:
+    return np.argsort(-values.astype(np.float64), kind="stable").astype(np.int64)
 
 
 def _losses(
@@ -110,7 +115,7 @@ def _losses(
     """Return the queries' losses under a model trained without some texts, from the start that the seed gives."""
     model, pieces = chosen.audit.model, chosen.audit.place.pieces
     config = model.module.config
-    shape = LanguageShape(  # type: ignore[call-arg]
+    shape = LanguageShape(
         vocabulary=len(model.tokenizer),
         width=int(config.n_embd),  # type: ignore[union-attr,arg-type]
         layers=int(config.n_layer),  # type: ignore[union-attr,arg-type]

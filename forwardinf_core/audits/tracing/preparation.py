@@ -262,7 +262,7 @@ class Workplace:
         n_pieces = len(self.pieces)
         chosen = np.random.default_rng(SEED).permutation(n_pieces)[: method.fisher_texts]
         matrices = self.matrices(method)
-        batches = [partial(self.pieces.batch, some) for some in self._gradient_batches(np.sort(chosen), matrices)]
+        batches = [partial(self.pieces.batch, some) for some in self.gradient_batches(np.sort(chosen), matrices)]
         return fit_language_curvature(
             self.model.module,
             self.model.objective,
@@ -274,7 +274,7 @@ class Workplace:
 
     def _own_pass(self, curvature: LanguageCurvature, method: TraceMethod, report: Report) -> Tensor:
         own = torch.zeros(len(self.pieces))
-        every = self._gradient_batches(np.arange(len(self.pieces)), [part.matrix for part in curvature.parts])
+        every = self.gradient_batches(np.arange(len(self.pieces)), [part.matrix for part in curvature.parts])
         for positions in every:
             own[positions] = curvature.self_influences(
                 self.model.module, self.model.objective, self.pieces.batch(positions), damping=method.damping
@@ -282,7 +282,8 @@ class Workplace:
             report((positions[-1] + 1) / len(self.pieces), "Measuring how strongly each text moves the model")
         return self.by_document(own).float()
 
-    def _gradient_batches(self, order: NDArray[np.int64], matrices: Sequence[Matrix]) -> list[list[int]]:
+    def gradient_batches(self, order: NDArray[np.int64], matrices: Sequence[Matrix]) -> list[list[int]]:
+        """Return some pieces in batches whose per-text gradients of one matrix fit into memory."""
         named = dict(self.model.module.named_parameters())
         largest = max(named[matrix.weight].numel() for matrix in matrices)
         most = max(1, GRADIENT_NUMBERS // largest)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,10 +17,12 @@ from forwardinf_core.audits.tracing.methods import TraceMethod
 from forwardinf_core.audits.tracing.preparation import Workplace, silent
 from forwardinf_core.audits.tracing.records import TokenShare, TraceScores
 from forwardinf_core.influence.language import IGNORED, LanguageModelling
+from forwardinf_core.influence.language_parts import recorded
 from forwardinf_core.influence.language_replay import HIDDEN, entering_last_block
 from forwardinf_core.influence.language_scoring import normalised, relative, token_scores
+from forwardinf_core.influence.network import FullNetwork
 from forwardinf_core.influence.objective import Batch
-from forwardinf_core.influence.step import take_steps
+from forwardinf_core.influence.step import query_gradient, take_steps
 from forwardinf_core.influence.update import Update
 from forwardinf_core.models.language_text import Prompt, pieces_of
 
@@ -125,7 +128,7 @@ def _standing(
 ) -> TraceScores:
     losses, embeddings = place.base()
     influence = read_as(place, method, change).numpy().astype(np.float32)
-    asked = np.mean([_embedding(place, prompt) for prompt in prompts], axis=0)
+    asked = np.mean([embedding_of(place, prompt) for prompt in prompts], axis=0)
     bm25 = place.lexical.bm25(words)
     alike = likeness(embeddings.numpy(), asked.astype(np.float32))
     return TraceScores(
@@ -139,11 +142,43 @@ def _standing(
     )
 
 
-def _embedding(place: Workplace, prompt: Prompt) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+def embedding_of(place: Workplace, prompt: Prompt) -> NDArray[np.float32]:
+    """Return the mean hidden state of a question with its completion, (width,)."""
     hidden = entering_last_block(place.model.module, place.model.objective, prompt.batch())[0]
-    mean: np.ndarray[tuple[int], np.dtype[np.float32]] = hidden[0].mean(0).numpy()
+    mean: NDArray[np.float32] = hidden[0].mean(0).numpy()
     return mean
 
 
 def _widened(values: Tensor, width: int, fill: int) -> Tensor:
     return F.pad(values, (0, width - values.shape[1]), value=fill)
+
+
+def first_order_scores(
+    place: Workplace, method: TraceMethod, prompts: Sequence[Prompt], report: Report = silent
+) -> Tensor:
+    """Return every document's score for each question, (n, n_questions), in the limit of a step of vanishing length.
+
+    One forward and backward pass over the corpus for all questions together: for measurements over many questions.
+    The method needs a curvature; scores are read in its form, up to one factor for each question.
+    """
+    curvature = place.curvature(method, report)
+    assert curvature is not None
+    objective, module = place.model.objective, place.model.module
+    matrices = [part.matrix for part in curvature.parts]
+    network = FullNetwork(module, objective, [matrix.weight for matrix in matrices])
+    gradients = [query_gradient(network, prompt.batch())[1] for prompt in prompts]
+    solved = curvature.solve(gradients, damping=method.damping)
+    directions = {
+        matrix.weight: torch.stack(
+            [one[matrix.weight] if matrix.is_transposed else one[matrix.weight].T for one in solved]
+        ).flatten(1)
+        for matrix in matrices
+    }
+    scores = torch.zeros(len(place.pieces), len(prompts))
+    for positions in place.gradient_batches(np.arange(len(place.pieces)), matrices):
+        found = recorded(module, objective, matrices, place.pieces.batch(positions))
+        for matrix in matrices:
+            scores[positions] += found.text_gradients(matrix).flatten(1) @ directions[matrix.weight].T
+        report((positions[-1] + 1) / len(place.pieces), "Scoring the texts for all questions")
+    total = place.by_document(scores).float()
+    return torch.stack([read_as(place, method, column) for column in total.unbind(1)], 1)
