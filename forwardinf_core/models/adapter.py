@@ -78,7 +78,7 @@ def load_adapter(source: ModelSource, root: Path, *, allow_code: bool) -> ModelP
     return ModelParts(
         module=module,
         objective=Classification() if loss is None else AdapterClassification(loss, path.name),
-        preprocessing=stated_preprocessing(source),
+        inputs=stated_preprocessing(source),
         classes=source.classes,
         definition=path.read_text(encoding="utf-8"),
         origin=source.weights or path.name,

@@ -9,7 +9,10 @@ from typing import Protocol
 from PIL import Image
 from torch import Tensor, nn
 
+from forwardinf_core.datasets.rows import Content
+from forwardinf_core.errors import ModelError
 from forwardinf_core.influence.objective import Objective
+from forwardinf_core.models.text_encoding import TextEncoding
 
 
 class Preprocessing(Protocol):
@@ -32,6 +35,10 @@ class Preprocessing(Protocol):
         ...
 
 
+Inputs = Preprocessing | TextEncoding
+"""What turns the content of rows into what a model reads."""
+
+
 @dataclass(frozen=True)
 class AuditModel:
     """A trained model ready to be audited. ``module`` is in eval mode and is never changed.
@@ -43,9 +50,28 @@ class AuditModel:
 
     module: nn.Module
     objective: Objective
-    preprocessing: Preprocessing
+    inputs: Inputs
     classes: tuple[str, ...]
     head: str | None
     tail: tuple[str, ...] | None
     fingerprint: str
     kind: str
+
+    @property
+    def content(self) -> Content:
+        """Say what the rows are that the model reads."""
+        return "text" if isinstance(self.inputs, TextEncoding) else "image"
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Return how images reach the model. Raises ModelError where it reads none."""
+        if isinstance(self.inputs, TextEncoding):
+            raise ModelError("This model reads texts, and this needs one that sees images.")
+        return self.inputs
+
+    @property
+    def encoding(self) -> TextEncoding:
+        """Return how texts reach the model. Raises ModelError where it reads none."""
+        if not isinstance(self.inputs, TextEncoding):
+            raise ModelError("This model sees images, and this needs one that reads texts.")
+        return self.inputs

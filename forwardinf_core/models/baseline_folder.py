@@ -44,7 +44,7 @@ def load_baseline(source: ModelSource, root: Path) -> ModelParts:
     return ModelParts(
         module=module,
         objective=Classification(),
-        preprocessing=load_preprocessing(folder) if source.mean is None else stated_preprocessing(source),
+        inputs=load_preprocessing(folder) if source.mean is None else stated_preprocessing(source),
         classes=source.classes or classes,
         definition=json.dumps(asdict(config)),
         origin=f"{source.path.rstrip('/')}/{weights.name}",

@@ -60,7 +60,7 @@ def load_exported(source: ModelSource, root: Path, *, allow_code: bool) -> Model
     return ModelParts(
         module=module,
         objective=Classification(),
-        preprocessing=stated_preprocessing(source),
+        inputs=stated_preprocessing(source),
         classes=source.classes,
         definition=str(program.graph),
         origin=source.weights or path.name,

@@ -1,8 +1,8 @@
-"""Trains a language model on sequences of tokens: AdamW, one learning-rate cycle, batches of sequences of one length.
+"""Trains a model on sequences of tokens: AdamW, one learning-rate cycle, batches of sequences of like length.
 
-Used by ``fit``, by the demo and by every retraining without some texts. The result depends on the sequences, the
-options and the number of threads alone: the batches of an epoch come from (seed, epoch), so training interrupted
-after any epoch and resumed ends in the same bytes.
+Used by ``fit`` (language models and text classifiers), by the demo and by every retraining without some texts. The
+result depends on the sequences, the options and the number of threads alone: batches and dropout of an epoch come from
+(seed, epoch), so training interrupted after any epoch and resumed ends in the same bytes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from forwardinf_core.errors import DataError, ModelError
 from forwardinf_core.influence.language import LanguageModelling
 from forwardinf_core.influence.objective import Batch
 
+LossOf = Callable[[nn.Module, Batch], tuple[Tensor, int]]
+"""Returns the summed loss of a batch and how many losses it is the sum of."""
 POOL_BATCHES = 40  # sequences of so many batches are sorted by length together: little padding, still shuffled
 
 
@@ -46,7 +48,7 @@ class LanguageState:
     first: dict[str, Tensor]  # Adam's running means
     second: dict[str, Tensor]
     steps: int
-    losses: tuple[float, ...]  # mean loss of a token in each epoch
+    losses: tuple[float, ...]  # mean loss of each epoch
 
     @property
     def epoch(self) -> int:
@@ -81,7 +83,30 @@ def train_language(
     resume: LanguageState | None = None,
     on_epoch: Callable[[LanguageState], None] | None = None,
 ) -> tuple[float, ...]:
-    """Train ``module`` in place, leave it in eval mode and return the mean loss of a token in each epoch.
+    """Train a language model in place, leave it in eval mode and return the mean loss of a token in each epoch.
+
+    See ``train_sequences``.
+    """
+
+    def loss_of(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+        logits, targets = objective.outputs(model, batch), objective.targets(batch)
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="sum")
+        return loss, int((targets != -100).sum())
+
+    return train_sequences(module, loss_of, lengths, batch_of, options, resume=resume, on_epoch=on_epoch)
+
+
+def train_sequences(
+    module: nn.Module,
+    loss_of: LossOf,
+    lengths: Sequence[int],
+    batch_of: Callable[[Sequence[int]], Batch],
+    options: LanguageTraining,
+    *,
+    resume: LanguageState | None = None,
+    on_epoch: Callable[[LanguageState], None] | None = None,
+) -> tuple[float, ...]:
+    """Train ``module`` in place, leave it in eval mode and return the mean loss of each epoch.
 
     ``batch_of(positions)`` returns sequences as a batch; ``lengths`` are theirs in tokens. ``on_epoch`` is called
     after every epoch with the state to resume from; what it raises ends the training. Raises DataError without
@@ -100,10 +125,12 @@ def train_language(
         batches = batches_of(lengths, options, epoch)
         total, count = 0.0, 0
         module.train()
-        for step, positions in enumerate(batches):
-            rate = learning_rate((epoch + (step + 0.5) / len(batches)) / options.epochs, options)
-            loss, n_tokens = _step(module, objective, batch_of(positions), optimiser, rate, options)
-            total, count, steps = total + loss, count + n_tokens, steps + 1
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(options.seed * 1_000_003 + epoch)  # dropout, and what ``batch_of`` draws
+            for step, positions in enumerate(batches):
+                rate = learning_rate((epoch + (step + 0.5) / len(batches)) / options.epochs, options)
+                loss, n_losses = _step(module, loss_of, batch_of(positions), optimiser, rate, options)
+                total, count, steps = total + loss, count + n_losses, steps + 1
         losses = (*losses, total / max(count, 1))
         if not math.isfinite(losses[-1]):
             raise ModelError(
@@ -153,7 +180,7 @@ def learning_rate(progress: float, options: LanguageTraining) -> float:
 
 def _step(
     module: nn.Module,
-    objective: LanguageModelling,
+    loss_of: LossOf,
     batch: Batch,
     optimiser: torch.optim.AdamW,
     rate: float,
@@ -161,15 +188,12 @@ def _step(
 ) -> tuple[float, int]:
     for group in optimiser.param_groups:
         group["lr"] = rate
-    logits = objective.outputs(module, batch)
-    targets = objective.targets(batch)
-    loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="sum")
-    n_tokens = int((targets != -100).sum())
+    loss, n_losses = loss_of(module, batch)
     optimiser.zero_grad(set_to_none=True)
-    (loss / max(n_tokens, 1)).backward()  # type: ignore[no-untyped-call]
+    (loss / max(n_losses, 1)).backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(module.parameters(), options.largest_norm)
     optimiser.step()
-    return float(loss.detach()), n_tokens
+    return float(loss.detach()), n_losses
 
 
 def _optimiser(module: nn.Module, options: LanguageTraining) -> torch.optim.AdamW:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from forwardinf_core.datasets.rows import Content
 from forwardinf_core.influence.objective import Objective
 from forwardinf_core.models.preprocessing import PixelPreprocessing, TransformersPreprocessing
 from forwardinf_core.models.source import ModelSource
+from forwardinf_core.models.text_encoding import TextEncoding
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,17 @@ class ModelParts:
 
     module: nn.Module
     objective: Objective
-    preprocessing: PixelPreprocessing | TransformersPreprocessing
+    inputs: PixelPreprocessing | TransformersPreprocessing | TextEncoding
     classes: tuple[str, ...]
     definition: str
     origin: str
     head: str | None = None
     tail: tuple[str, ...] | None = None
+
+    @property
+    def content(self) -> Content:
+        """Say what the rows are that the model reads."""
+        return "text" if isinstance(self.inputs, TextEncoding) else "image"
 
 
 def stated_preprocessing(source: ModelSource) -> PixelPreprocessing:

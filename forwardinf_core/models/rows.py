@@ -1,19 +1,29 @@
-"""Image rows as the batches a model takes: decoded, preprocessed, with labels."""
+"""Rows as the batches a model takes: decoded and preprocessed, or as tokens, with labels."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from forwardinf_core.datasets.rows import DataRows, images_of
+from forwardinf_core.datasets.rows import DataRows, images_of, texts_of
 from forwardinf_core.errors import DataError, ShapeError
 from forwardinf_core.influence.objective import Batch
 from forwardinf_core.models.audit_model import AuditModel
 
 
-class ModelRows:
-    """Rows for the engine (``influence.network.Rows``): ``x`` (n, c, h, w) float32 and ``label`` (n,) int64.
+def inputs_of(model: AuditModel, rows: DataRows, positions: Sequence[int]) -> Batch:
+    """Return some rows as the model reads them, without labels."""
+    if model.content == "text":
+        return model.encoding([texts_of(rows).text(position) for position in positions])
+    return {"x": model.preprocessing([images_of(rows).image(position) for position in positions])}
 
+
+class ModelRows:
+    """Rows for the engine (``influence.network.Rows``): the model's inputs and ``label`` (n,) int64.
+
+    Inputs are ``x`` (n, c, h, w) float32 for images, ``input_ids`` and ``attention_mask`` (n, length) for texts.
     ``pixels`` (n_rows, c, h, w) uint8, possibly memory-mapped, spares decoding: what ``preprocessing.pixels`` gave
     for these very rows. A row without a label has no loss: DataError, unless ``needs_labels`` is False (outputs only).
     """
@@ -37,7 +47,7 @@ class ModelRows:
                 hint="Give them a label or leave them out.",
             )
         self.model = model
-        self.rows = images_of(rows)
+        self.rows = rows
         self._pixels = pixels
         self._labels = torch.from_numpy(rows.labels.copy())
 
@@ -45,12 +55,15 @@ class ModelRows:
         return len(self.rows)
 
     def batch(self, start: int, stop: int) -> Batch:
+        labels = {"label": self._labels[start:stop]}
+        if self.model.content == "text":
+            return inputs_of(self.model, self.rows, range(start, min(stop, len(self)))) | labels
         x = self.model.preprocessing.normalise(self.pixels(start, stop))
-        return {"x": x.contiguous(memory_format=torch.channels_last), "label": self._labels[start:stop]}
+        return {"x": x.contiguous(memory_format=torch.channels_last)} | labels
 
     def pixels(self, start: int, stop: int) -> Tensor:
         """Return rows start … stop − 1 as bytes, (n, c, h, w) uint8: from the cache, or decoded now."""
         if self._pixels is not None:
             return self._pixels[start:stop]
-        images = [self.rows.image(position) for position in range(start, min(stop, len(self.rows)))]
+        images = [images_of(self.rows).image(position) for position in range(start, min(stop, len(self.rows)))]
         return self.model.preprocessing.pixels(images)

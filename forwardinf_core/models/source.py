@@ -1,4 +1,4 @@
-"""The ``model:`` part of project.yaml: which model it is, where it lies, and how images reach it."""
+"""The ``model:`` part of project.yaml: which model it is, where it lies, and how rows reach it."""
 
 from __future__ import annotations
 
@@ -35,6 +35,9 @@ class ModelSource(BaseModel):
     mean: tuple[float, ...] | None = Field(None, description="Mean per channel of pixels / 255: 1 or 3 numbers.")
     std: tuple[PositiveFloat, ...] | None = Field(None, description="Standard deviation per channel.")
     size: Side | None = Field(None, description="Side of the square input in pixels.")
+    length: Annotated[int, Field(ge=2, le=4096)] | None = Field(
+        None, description="Most tokens of a text that are read."
+    )
     tail: tuple[str, ...] | None = Field(None, min_length=1, description="Module names the tail step may move.")
     head: str | None = Field(None, min_length=1, description="Module name of the last linear layer.")
 

@@ -11,9 +11,9 @@ from forwardinf_core.errors import ModelError
 from forwardinf_core.influence.anatomy import find_head, find_tail
 from forwardinf_core.influence.graph import GraphNetwork, whole_graph
 from forwardinf_core.influence.objective import Objective
-from forwardinf_core.models.audit_model import Preprocessing
+from forwardinf_core.models.audit_model import Inputs
 from forwardinf_core.models.parts import ModelParts
-from forwardinf_core.models.probe import probe_pictures
+from forwardinf_core.models.probe import N_PROBES, probe_inputs
 from forwardinf_core.models.source import ModelSource
 
 NAMES_SHOWN = 8  # of the last modules, where heads and tails are
@@ -32,7 +32,7 @@ def head_and_tail(source: ModelSource, parts: ModelParts) -> tuple[str | None, t
     if parts.head is not None and source.head in (None, parts.head):
         return parts.head, source.tail or parts.tail
     try:
-        graph = graph_of(parts.module, parts.objective, parts.preprocessing)
+        graph = graph_of(parts.module, parts.objective, parts.inputs)
     except ModelError:
         return source.head, source.tail
     head = find_head(graph)
@@ -44,10 +44,10 @@ def head_and_tail(source: ModelSource, parts: ModelParts) -> tuple[str | None, t
     return head, source.tail or find_tail(graph)
 
 
-def graph_of(module: nn.Module, objective: Objective, preprocessing: Preprocessing) -> GraphNetwork:
+def graph_of(module: nn.Module, objective: Objective, inputs: Inputs) -> GraphNetwork:
     """Return the model as a graph. Raises ModelError that says why it cannot be one."""
-    x = preprocessing(probe_pictures())
-    return whole_graph(module, objective, {"x": x, "label": torch.zeros(len(x), dtype=torch.int64)})
+    label = torch.zeros(N_PROBES, dtype=torch.int64)
+    return whole_graph(module, objective, probe_inputs(inputs) | {"label": label})
 
 
 def _require_movable(module: nn.Module, name: str, field: str) -> None:

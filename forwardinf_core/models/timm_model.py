@@ -44,9 +44,7 @@ def load_timm(source: ModelSource, root: Path) -> ModelParts:
     return ModelParts(
         module=module,
         objective=Classification(),
-        preprocessing=stated_preprocessing(source)
-        if source.mean is not None
-        else _own_preprocessing(config, source.path),
+        inputs=stated_preprocessing(source) if source.mean is not None else _own_preprocessing(config, source.path),
         classes=names,
         definition=json.dumps(config, sort_keys=True),
         origin=weights.name,

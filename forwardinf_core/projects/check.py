@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import psutil
 import torch
 from numpy.typing import NDArray
 
-from forwardinf_core.datasets.rows import DataRows, images_of
+from forwardinf_core.datasets.rows import DataRows
 from forwardinf_core.datasets.source import RowSource
-from forwardinf_core.errors import AuditError, DataError, ModelError
+from forwardinf_core.errors import DataError, ModelError
 from forwardinf_core.influence.anatomy import NO_HEAD, NO_HEAD_HINT, NO_TAIL, NO_TAIL_HINT
 from forwardinf_core.models.audit_model import AuditModel
 from forwardinf_core.models.structure import graph_of
+from forwardinf_core.projects.content_check import IDS_NAMED, check_content
+from forwardinf_core.projects.findings import Findings, Problem
 from forwardinf_core.projects.forecast import Forecast, forecast, labelled_batch
 from forwardinf_core.projects.load import Project, locate, project_paths
 from forwardinf_core.projects.places import ALLOW_OUTSIDE, inside, is_set
@@ -27,21 +27,8 @@ from forwardinf_core.projects.yaml_file import read_yaml
 
 Report = Callable[[float, str], None]
 
-IMAGES_SAMPLED = 500  # of a large set: a broken share of 1% is found with a probability above 99%
-SMALL_SET = 5_000  # rows; below it every image is decoded, in seconds
 TRIED_ROWS = 200  # rows of the test set the model is tried on
 FEWEST_TRIED = 50  # below it an accuracy says too little
-IDS_NAMED = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is wrong. An error stops every run, a warning stops none. ``where`` is a part of project.yaml."""
-
-    level: Literal["error", "warning"]
-    where: str
-    title: str
-    hint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +37,7 @@ class SetFacts:
 
     n_rows: int
     n_unlabelled: int
-    n_decoded: int  # images that were tried
+    n_decoded: int  # rows that were read
     per_class: tuple[int, ...]
 
 
@@ -84,33 +71,16 @@ class CheckReport:
         return not any(problem.level == "error" for problem in self.problems)
 
 
-class _Findings:
-    """Collects problems; ``trying`` turns what a person can mend into one and goes on."""
-
-    def __init__(self) -> None:
-        self.problems: list[Problem] = []
-
-    def add(self, level: Literal["error", "warning"], where: str, title: str, hint: str = "") -> None:
-        self.problems.append(Problem(level, where, title, hint))
-
-    @contextmanager
-    def trying(self, where: str) -> Iterator[None]:
-        try:
-            yield
-        except AuditError as error:
-            self.add("error", where, error.title, error.hint)
-
-
 def check_project(
     folder_or_demo: str | Path, *, allow_code: bool = False, all_images: bool = False, report: Report | None = None
 ) -> CheckReport:
     """Look at everything a project names and return all that is wrong. Nothing is written.
 
-    Every image of a set up to 5,000 rows is decoded, 500 evenly spread ones of a larger one; ``all_images`` decodes
-    all. What ``report`` raises ends the check. Cost: decoding, and about ten batches through the model.
+    Every row of a set up to 5,000 is read, 500 evenly spread ones of a larger one; ``all_images`` reads all. What
+    ``report`` raises ends the check. Cost: decoding, and about ten batches through the model.
     """
     tell = report or (lambda _fraction, _note: None)
-    found = _Findings()
+    found = Findings()
     tell(0.0, "Reading project.yaml")
     project = _open(folder_or_demo, found)
     if project is None:
@@ -143,7 +113,7 @@ def check_project(
     return CheckReport(tuple(found.problems), summary, cost)
 
 
-def _open(folder_or_demo: str | Path, found: _Findings) -> Project | None:
+def _open(folder_or_demo: str | Path, found: Findings) -> Project | None:
     """Open the project, or record all mistakes in project.yaml."""
     with found.trying("project.yaml"):
         path = locate(folder_or_demo)
@@ -161,7 +131,7 @@ def _open(folder_or_demo: str | Path, found: _Findings) -> Project | None:
     return None
 
 
-def _load_model(project: Project, found: _Findings, *, allow_code: bool) -> AuditModel | None:
+def _load_model(project: Project, found: Findings, *, allow_code: bool) -> AuditModel | None:
     model = None
     with found.trying("model"):
         model = project.load_model(allow_code=allow_code)
@@ -174,11 +144,11 @@ def _load_model(project: Project, found: _Findings, *, allow_code: bool) -> Audi
     return model
 
 
-def _check_structure(model: AuditModel, found: _Findings) -> None:
+def _check_structure(model: AuditModel, found: Findings) -> None:
     """Warn where the fast methods, on head and tail, cannot be used, and say why."""
     if model.kind != "baseline":
         try:
-            graph_of(model.module, model.objective, model.preprocessing)
+            graph_of(model.module, model.objective, model.inputs)
         except ModelError as error:
             found.add("warning", "model", error.title, error.hint)
             return
@@ -189,7 +159,7 @@ def _check_structure(model: AuditModel, found: _Findings) -> None:
 
 
 def _check_sets(
-    project: Project, model: AuditModel | None, found: _Findings, *, all_images: bool, tell: Report
+    project: Project, model: AuditModel | None, found: Findings, *, all_images: bool, tell: Report
 ) -> tuple[dict[str, DataRows], dict[str, SetFacts]]:
     config = project.config
     classes = model.classes if model else config.model.classes
@@ -205,7 +175,7 @@ def _check_sets(
             def tell_part(part: float, note: str, begin: float = 0.1 + 0.8 * len(sets) / 3) -> None:
                 tell(begin + 0.8 / 3 * part, note)
 
-            n_decoded = _check_images(name, rows, found, all_images, tell_part)
+            n_decoded = check_content(name, rows, model, found, all_rows=all_images, tell=tell_part)
             facts[name] = _check_labels(name, rows, n_decoded, found)
             sets[name] = rows
     if config.reference_label is not None and "train" in sets:
@@ -215,33 +185,7 @@ def _check_sets(
     return sets, facts
 
 
-def _check_images(name: str, rows: DataRows, found: _Findings, all_images: bool, tell: Report) -> int:
-    """Decode images and record which cannot be; return how many were tried."""
-    n_rows = len(rows)
-    whole = all_images or n_rows <= SMALL_SET
-    positions = np.arange(n_rows) if whole else np.linspace(0, n_rows - 1, IMAGES_SAMPLED).astype(np.int64)
-    broken: list[tuple[str, DataError]] = []
-    for done, position in enumerate(positions.tolist()):
-        if done % 100 == 0:
-            tell(done / len(positions), f"Decoding images of {name}: {done:,} of {len(positions):,}")
-        try:
-            images_of(rows).image(position)
-        except DataError as error:
-            broken.append((rows.ids[position], error))
-    if broken:
-        tried = f"{n_rows:,}" if whole else f"{len(positions):,} tried"
-        ids = ", ".join(row_id for row_id, _ in broken[:IDS_NAMED]) + (", …" if len(broken) > IDS_NAMED else "")
-        first = broken[0][1]
-        found.add(
-            "error",
-            name,
-            f"{len(broken):,} of {tried} images in {name} cannot be used: {ids}.",
-            f"{first.title} {first.hint}".strip(),
-        )
-    return len(positions)
-
-
-def _check_labels(name: str, rows: DataRows, n_decoded: int, found: _Findings) -> SetFacts:
+def _check_labels(name: str, rows: DataRows, n_decoded: int, found: Findings) -> SetFacts:
     n_rows, n_classes = len(rows), len(rows.classes)
     counts: NDArray[np.int64] = np.bincount(rows.labels[rows.labels >= 0], minlength=n_classes)
     n_unlabelled = int((rows.labels < 0).sum())
@@ -261,7 +205,7 @@ def _check_labels(name: str, rows: DataRows, n_decoded: int, found: _Findings) -
     return SetFacts(n_rows, n_unlabelled, n_decoded, tuple(int(count) for count in counts))
 
 
-def _check_overlap(train: RowSource, test: RowSource, sets: dict[str, DataRows], found: _Findings) -> None:
+def _check_overlap(train: RowSource, test: RowSource, sets: dict[str, DataRows], found: Findings) -> None:
     if (train.path, train.split) == (test.path, test.split):
         found.add(
             "warning",
@@ -280,7 +224,7 @@ def _check_overlap(train: RowSource, test: RowSource, sets: dict[str, DataRows],
             )
 
 
-def _try_model(model: AuditModel, test: DataRows | None, found: _Findings) -> tuple[float | None, int]:
+def _try_model(model: AuditModel, test: DataRows | None, found: Findings) -> tuple[float | None, int]:
     """Predict some test rows; record NaN and an accuracy that cannot be meant. Return accuracy and rows tried."""
     if test is None:
         return None, 0
@@ -298,7 +242,10 @@ def _try_model(model: AuditModel, test: DataRows | None, found: _Findings) -> tu
     if not outputs.isfinite().all() or not losses.isfinite().all():
         bad = int((~losses.isfinite()).sum())
         found.add(
-            "error", "model", f"The loss of {bad} of {len(positions)} test rows is not a number.", "Check mean and std."
+            "error",
+            "model",
+            f"The loss of {bad} of {len(positions)} test rows is not a number.",
+            "Check mean and std." if model.content == "image" else "Check the weights.",
         )
         return None, len(positions)
     accuracy = float((outputs.argmax(1) == batch["label"]).float().mean())
@@ -307,12 +254,13 @@ def _try_model(model: AuditModel, test: DataRows | None, found: _Findings) -> tu
             "warning",
             "model",
             f"The model is right on {100 * accuracy:.0f}% of {len(positions)} test rows, hardly more than by chance.",
-            "Are model.classes in output order, and mean, std and size those of the training?",
+            "Are model.classes in output order"
+            + (", and mean, std and size those of the training?" if model.content == "image" else "?"),
         )
     return accuracy, len(positions)
 
 
-def _check_room(project: Project, cost: Forecast, found: _Findings) -> None:
+def _check_room(project: Project, cost: Forecast, found: Findings) -> None:
     free = psutil.disk_usage(str(project.root)).free
     if cost.disk_bytes > free:
         found.add(

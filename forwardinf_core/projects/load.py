@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forwardinf_core.datasets.opening import open_rows
-from forwardinf_core.datasets.rows import DataRows
+from forwardinf_core.datasets.rows import DataRows, TextRows, texts_of
 from forwardinf_core.datasets.source import RowSource
 from forwardinf_core.errors import ProjectError
 from forwardinf_core.models.audit_model import AuditModel
-from forwardinf_core.models.load import load_model
+from forwardinf_core.models.load import load_model, load_text_model
 from forwardinf_core.projects.places import ALLOW_CODE, ALLOW_OUTSIDE, demo_folder, inside, is_set
 from forwardinf_core.projects.schema import CONTENT_OF_TASK, ProjectConfig, parse_config
 from forwardinf_core.projects.yaml_file import read_yaml
@@ -66,7 +66,13 @@ class Project:
         inside(self.root, source.path, "model.path", allow_outside=self.allow_outside)
         if source.weights is not None:
             inside(self.root, source.weights, "model.weights", allow_outside=self.allow_outside)
+        if self.config.task == "text-classification":
+            return load_text_model(source, root=self.root, sets=self._texts())
         return load_model(source, root=self.root, allow_code=allow_code or is_set(ALLOW_CODE))
+
+    def _texts(self) -> list[TextRows]:
+        sources = (self.config.train, self.config.test, self.config.trusted)
+        return [texts_of(self.open_rows(source, None)) for source in sources if source is not None]
 
 
 def open_project(folder_or_demo: str | Path, *, allow_outside: bool = False) -> Project:

@@ -19,8 +19,8 @@ from forwardinf_core.datasets.source import RowSource
 from forwardinf_core.errors import ProjectError
 from forwardinf_core.models.source import ModelSource
 
-Task = Literal["image-classification"]
-PLANNED_TASKS = ("text-classification", "causal-lm", "seq2seq-lm", "diffusion")
+Task = Literal["image-classification", "text-classification"]
+PLANNED_TASKS = ("causal-lm", "seq2seq-lm", "diffusion")
 CONTENT_OF_TASK: dict[str, Content] = {
     "image-classification": "image",
     "text-classification": "text",
@@ -30,6 +30,7 @@ CONTENT_OF_TASK: dict[str, Content] = {
 }
 """What a row of each task is: which of the columns ``image`` and ``text`` its sources name."""
 
+TEXT_MODEL_KINDS = ("baseline", "transformers")
 SCHEMA_FILE = Path(__file__).resolve().parents[2] / "docs" / "project.schema.json"
 SHOWN_LENGTH = 60  # of an offending value
 
@@ -60,7 +61,7 @@ class ProjectConfig(BaseModel):
     checkpoints: tuple[str, ...] = Field((), description="Earlier or other weights of the same model, oldest first.")
 
     @model_validator(mode="after")
-    def _columns_fit_task(self) -> Self:
+    def _parts_fit_task(self) -> Self:
         other = "text" if CONTENT_OF_TASK[self.task] == "image" else "image"
         for name in ("train", "test", "trusted"):
             source = getattr(self, name)
@@ -69,6 +70,10 @@ class ProjectConfig(BaseModel):
                 raise ValueError(
                     f"{name}.{other} is given, and rows of {self.task} are {wanted}s; name {wanted} instead"
                 )
+        if self.task == "text-classification" and self.model.kind not in TEXT_MODEL_KINDS:
+            raise ValueError(f"model.kind is {self.model.kind}, and {self.task} takes {' or '.join(TEXT_MODEL_KINDS)}")
+        if self.task == "image-classification" and self.model.length is not None:
+            raise ValueError("model.length is given, and images have no length in tokens")
         return self
 
 

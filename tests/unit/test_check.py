@@ -204,8 +204,8 @@ def test_a_model_no_better_than_chance_is_warned_of(root: Path) -> None:
 
 
 def test_large_sets_are_sampled_unless_all_images_are_asked_for(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("forwardinf_core.projects.check.SMALL_SET", 10)
-    monkeypatch.setattr("forwardinf_core.projects.check.IMAGES_SAMPLED", 5)
+    monkeypatch.setattr("forwardinf_core.projects.content_check.SMALL_SET", 10)
+    monkeypatch.setattr("forwardinf_core.projects.content_check.ROWS_SAMPLED", 5)
     sampled, whole = check_project(root), check_project(root, all_images=True)
     assert sampled.facts is not None
     assert whole.facts is not None
