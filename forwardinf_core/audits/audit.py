@@ -22,7 +22,7 @@ from forwardinf_core.audits.preparation import Opened, Workplace
 from forwardinf_core.audits.queries import TEST, UPLOAD, Queries
 from forwardinf_core.audits.records import Attribution, CacheState, MethodInfo, Prediction, TestPredictions, WorkState
 from forwardinf_core.datasets.images import THUMBNAIL_TYPE, thumbnail
-from forwardinf_core.datasets.rows import UNLABELLED, DataRows, images_of
+from forwardinf_core.datasets.rows import UNLABELLED, Content, DataRows, images_of, texts_of
 from forwardinf_core.errors import AuditError, DataError, ProjectError
 from forwardinf_core.jobs import run as jobs
 from forwardinf_core.models.audit_model import AuditModel
@@ -58,6 +58,11 @@ class Audit:
     @property
     def task(self) -> str:
         return self.project.config.task
+
+    @property
+    def content(self) -> Content:
+        """Say what a row is."""
+        return self.model.content
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -218,8 +223,21 @@ class Audit:
         return candidate_scores(self, attribution, position)
 
     def add_upload(self, data: bytes, name: str) -> str:
-        """Keep an uploaded image and return its query. Raises DataError, in a sentence, for what is no image."""
+        """Keep an uploaded image or text file and return its query. Raises DataError, in a sentence, for another."""
         return self.queries.add_upload(data, name)
+
+    def add_text(self, text: str) -> str:
+        """Keep a text that was typed and return its query. Raises DataError where it is empty or too long."""
+        return self.queries.add_text(text)
+
+    def text(self, split: str, position: int) -> str:
+        """Return the text of a training or test row, whole. Raises DataError where rows are no texts."""
+        return texts_of({"train": self.train, "test": self.test}[split]).text(position)
+
+    def text_of(self, query: str) -> tuple[str, int]:
+        """Return the whole text of a query and how many of its characters the model reads."""
+        text = self.queries.text(query)
+        return text, len(self.model.encoding.read(text))
 
     def shown(self, query: str) -> bytes:
         """Return the query as the model sees it, as PNG."""

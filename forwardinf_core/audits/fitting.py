@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from forwardinf_core.audits.text_fitting import fit_text
 from forwardinf_core.datasets.rows import DataRows, images_of
 from forwardinf_core.errors import DataError, ProjectError
 from forwardinf_core.jobs.context import JobContext
@@ -22,7 +21,7 @@ from forwardinf_core.models.training import TrainingOptions, TrainingState, eval
 from forwardinf_core.projects.load import Project, open_project
 from forwardinf_core.store.arrays import ArrayWriter, Layout, open_tensor
 from forwardinf_core.store.binding import Binding, Option
-from forwardinf_core.store.files import TEMPORARY_PREFIX, disk_errors, make_folder
+from forwardinf_core.store.files import write_folder
 
 SAMPLE = 500  # rows that size, colour, mean and deviation are taken from
 LARGEST_SIZE = 64  # pixels; larger images are reduced to it, the network was not made for more
@@ -45,7 +44,11 @@ class FitOptions:
 
 def fingerprints_of(project: Path, _options: FitOptions) -> dict[str, str]:
     """Return what training reads."""
-    return {"train": open_project(project).train_rows(None).fingerprint}
+    opened = open_project(project)
+    found = {"train": opened.train_rows(None).fingerprint}
+    if opened.config.task == "text-classification":  # the longest text of either set decides how many tokens are read
+        found["test"] = opened.test_rows(None).fingerprint
+    return found
 
 
 @job("fit", version=1, fingerprints=fingerprints_of)
@@ -57,6 +60,8 @@ def fit(context: JobContext, options: FitOptions) -> dict[str, Option]:
             f"The model of this project is of kind {project.config.model.kind}, which fit does not train.",
             hint="fit trains the built-in network: set model: {kind: baseline, path: model/} in project.yaml.",
         )
+    if project.config.task == "text-classification":
+        return fit_text(context, project, options)
     rows = project.train_rows(project.config.model.classes)
     preprocessing = suitable_preprocessing(rows, options)
     pixels = kept_pixels(context, project, rows, preprocessing)
@@ -77,7 +82,7 @@ def fit(context: JobContext, options: FitOptions) -> dict[str, Option]:
     resume = last_state(context)
     train(module, pixels, labels, training, normalise=preprocessing.normalise, resume=resume, on_epoch=on_epoch)
     folder = project.root / project.config.model.path
-    write_model(folder, module, rows.classes, preprocessing)
+    write_folder(folder, lambda draft: save_baseline(draft, module, rows.classes, preprocessing))
     return {
         "model": str(folder / "model.safetensors"),
         "test_accuracy": test_accuracy(project, module, rows.classes, preprocessing),
@@ -130,19 +135,6 @@ def last_state(context: JobContext) -> TrainingState | None:
         if kept is not None:
             return TrainingState.from_tensors(kept)
     return None
-
-
-def write_model(folder: Path, module: Baseline, classes: tuple[str, ...], preprocessing: PixelPreprocessing) -> None:
-    """Write the model's files, each whole or not at all, weights last."""
-    make_folder(folder)
-    draft = folder / f"{TEMPORARY_PREFIX}model"
-    shutil.rmtree(draft, ignore_errors=True)
-    make_folder(draft)
-    with disk_errors(folder):
-        save_baseline(draft, module, classes, preprocessing)
-        for file in sorted(draft.iterdir(), key=lambda path: path.suffix == ".safetensors"):
-            os.replace(file, folder / file.name)
-        draft.rmdir()
 
 
 def test_accuracy(

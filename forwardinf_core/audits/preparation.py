@@ -29,7 +29,7 @@ from forwardinf_core.influence.curvature.head_factors import HeadConjugateGradie
 from forwardinf_core.influence.curvature.subspace import SubspaceCurvature, SubspaceFit
 from forwardinf_core.influence.graph import GraphNetwork, whole_graph
 from forwardinf_core.influence.head import HeadFisher, HeadFisherFit, HeadNetwork, fits_dense
-from forwardinf_core.influence.network import Parameters, Rows, slices
+from forwardinf_core.influence.network import Network, Parameters, RestrictedNetwork, Rows, slices
 from forwardinf_core.models.audit_model import AuditModel
 from forwardinf_core.models.rows import ModelRows
 from forwardinf_core.store.binding import Binding
@@ -170,7 +170,7 @@ def _fit(place: Workplace, scope: Scope, method: Method) -> Curvature:
         return _run(place, prefix, "head", HeadFactorsFit(scope.network), scope.rows)
     match method.curvature:
         case "diagonal":
-            return _run(place, prefix, "diagonal", DiagonalFit(scope.network), scope.rows)
+            return _run(place, prefix, "diagonal", DiagonalFit(_vectorised(place, scope)), scope.rows)
         case "fisher":
             return _run(place, prefix, "exact", DualFit(scope.network, len(scope.rows)), scope.rows)
     graph = _graph(place, scope)
@@ -221,6 +221,16 @@ def _read(place: Workplace, prefix: str, stage: str, fit: Fit[Fitted], rows: Row
                 chunks.put(f"{name}{number + 1:08d}", state)
             place.context.report(number + 1, len(batches), f"Fitting the curvature: {STAGE_WORDS[stage]}")
     return fit.finish(state)
+
+
+def _vectorised(place: Workplace, scope: Scope) -> Network:
+    """Return the network to take the gradient of every row by itself of.
+
+    Text encoders look at the values of their mask, which cannot be done for many rows at once; their graph does not.
+    """
+    if scope.name != "full" or place.model.content != "text":
+        return scope.network
+    return RestrictedNetwork(place.graph(), list(scope.network.parameters))
 
 
 def _graph(place: Workplace, scope: Scope) -> GraphNetwork:

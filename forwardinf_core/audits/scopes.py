@@ -135,7 +135,7 @@ def write_cache(audit_dir: Path, model: AuditModel, train: DataRows, piece: Cut,
     rows = ModelRows(model, train)
     first = _computed(piece, rows, 0, min(SHAPE_ROWS, len(rows)))
     writers = {
-        name: ArrayWriter(folder / name, Layout((len(rows), *value.shape[1:]), _dtype(name), BLOCK), bound)
+        name: ArrayWriter(folder / name, Layout((len(rows), *value.shape[1:]), _kept_dtype(value), BLOCK), bound)
         for name, value in first.items()
     }
     opened = []
@@ -169,17 +169,19 @@ def open_scope(audit_dir: Path, model: AuditModel, train: DataRows, piece: Cut) 
 
 def _block(piece: Cut, rows: Rows, start: int, stop: int, size: int) -> dict[str, Tensor]:
     parts = [_computed(piece, rows, start + first, start + last) for first, last in slices(stop - start, size)]
-    return {name: torch.cat([part[name] for part in parts]).to(getattr(torch, _dtype(name))) for name in parts[0]}
+    whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return {name: value.to(getattr(torch, _kept_dtype(value))) for name, value in whole.items()}
 
 
-def _dtype(name: str) -> str:
-    return "int32" if name == BATCH_ROWS else "float32"
+def _kept_dtype(value: Tensor) -> str:
+    """Return the type a value is kept in: its own for masks and tokens, float32 for activations."""
+    return "float32" if value.is_floating_point() else str(value.dtype).removeprefix("torch.")
 
 
 def _computed(piece: Cut, rows: Rows, start: int, stop: int) -> dict[str, Tensor]:
     embedded = {name: _laid_out(value) for name, value in piece.embed(rows.batch(start, stop)).items()}
     outputs = piece.network.outputs(piece.network.parameters, embedded)
-    made = {OUTPUTS: outputs, BATCH_ROWS: torch.full((stop - start,), stop - start)}
+    made = {OUTPUTS: outputs, BATCH_ROWS: torch.full((stop - start,), stop - start, dtype=torch.int32)}
     return {name: embedded[name] for name in piece.cached} | made
 
 

@@ -1,4 +1,4 @@
-"""``attribute``: which training rows helped and hurt, for test rows or image files."""
+"""``attribute``: which training rows helped and hurt, for test rows, image files, or texts as typed."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from forwardinf_core.audits.records import Attribution
 
 ALL_TEST_ROWS = "test:*"
+SHOWN = 70  # characters of a text in a table
 
 
 def register(app: typer.Typer) -> None:
@@ -28,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 def attribute(
     project: Annotated[str, typer.Argument(help="A folder or demo:NAME.")],
-    query: Annotated[list[str], typer.Option(help="test:ID, test:*, or an image file; may be given several times.")],
+    query: Annotated[list[str], typer.Option(help="test:ID, test:*, a file, or a text; may be given several times.")],
     target: Annotated[
         str | None, typer.Option(help="Class asked about; else the row's label, or the prediction.")
     ] = None,
@@ -97,7 +98,7 @@ def class_code(audit: Audit, target: str | None) -> int | None:
 
 
 def resolve(audit: Audit, queries: list[str]) -> list[str]:
-    """Return queries as the audit names them: all test rows for test:*, files as uploads."""
+    """Return queries as the audit names them: all test rows for test:*, files and typed texts as uploads."""
     found: list[str] = []
     for query in queries:
         if query == ALL_TEST_ROWS:
@@ -105,15 +106,22 @@ def resolve(audit: Audit, queries: list[str]) -> list[str]:
         elif query.startswith("test:"):
             found.append(query)
         else:
-            path = Path(query)
-            try:
-                content = path.read_bytes()
-            except OSError as error:
-                raise DataError(
-                    f"There is no image file {query}.", hint="A query is test:ID, test:*, or the path of an image."
-                ) from error
-            found.append(audit.add_upload(content, path.name))
+            found.append(added(audit, query))
     return list(dict.fromkeys(found))
+
+
+def added(audit: Audit, query: str) -> str:
+    """Return the query of a file, or of a text as typed where rows are texts and there is no file of that name."""
+    path = Path(query)
+    try:
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:  # the latter for a text with a NUL character
+        if audit.content == "text":
+            return audit.add_text(query)
+        raise DataError(
+            f"There is no image file {query}.", hint="A query is test:ID, test:*, or the path of an image."
+        ) from error
+    return audit.add_upload(content, path.name)
 
 
 def write_scores(audit: Audit, found: list[Attribution], path: Path) -> None:
@@ -164,11 +172,18 @@ def row_record(audit: Audit, found: Attribution, position: int) -> dict[str, obj
         "score": float(found.scores.score[position]),
         "percentile": float(found.scores.percentile[position]),
         "label": audit.classes[int(audit.train_labels[position])],
+        **({"text": audit.text("train", position)} if audit.content == "text" else {}),
         "loss": float(found.scores.base_loss[position]),
     }
     if found.scores.score_full is not None:
         record["score_full"] = float(found.scores.score_full[position])
     return record
+
+
+def one_line(text: str) -> str:
+    """Return the beginning of a text as a terminal shows it: one line, without control characters."""
+    flat = " ".join("".join(c if c.isprintable() or c.isspace() else " " for c in text[: 4 * SHOWN]).split())
+    return flat if len(flat) <= SHOWN else flat[: SHOWN - 1] + "…"
 
 
 def print_record(record: dict[str, object]) -> None:
@@ -185,8 +200,12 @@ def print_record(record: dict[str, object]) -> None:
         assert isinstance(rows, list)
         typer.echo(f"\n{word}:" if rows else f"\nNo row {word}.")
         if rows:
+            has_text = "text" in rows[0]
             cells = [
-                (r["id"], r["label"], f"{r['percentile']:.1f}", f"{r['score']:+.3g}", f"{r['loss']:.3g}") for r in rows
+                (r["id"], r["label"], f"{r['percentile']:.1f}", f"{r['score']:+.3g}", f"{r['loss']:.3g}")
+                + ((one_line(r["text"]),) if has_text else ())
+                for r in rows
             ]
-            print_table(("id", "label", "percentile", "score", "own loss"), cells)
+            columns = ("id", "label", "percentile", "score", "own loss", *(["text"] if has_text else []))
+            print_table(columns, cells)
     typer.echo("")

@@ -29,6 +29,8 @@ def attention(
     if not torch.is_grad_enabled() and not torch._C._are_functorch_transforms_active():
         fused: Tensor = aten.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, **options)
         return fused
+    if attn_mask is not None and attn_mask.dtype == torch.bool:  # the plain form adds its mask
+        attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill(~attn_mask, float("-inf"))
     plain: tuple[Tensor, Tensor] = aten._scaled_dot_product_attention_math(
         query, key, value, attn_mask, dropout_p, is_causal, None, **options
     )

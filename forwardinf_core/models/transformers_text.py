@@ -69,13 +69,17 @@ def load_transformers_text(source: ModelSource, root: Path, sets: Sequence[TextR
 def _fast_tokenizer(folder: Path, source: ModelSource) -> PreTrainedTokenizerFast:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+    if not (folder / "tokenizer.json").is_file():  # without it the library makes up an empty one
+        raise ModelError(
+            f"{source.path} has no fast tokenizer.",
+            hint="Save it beside the model: tokenizer.save_pretrained(folder) writes tokenizer.json.",
+        )
     try:
         found = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the library raises anything on files that do not fit together
         raise ModelError(
-            f"{source.path} has no tokenizer that can be loaded.",
-            hint=f"Save it beside the model: tokenizer.save_pretrained(folder). The library says: "
-            f"{(str(error).strip().splitlines() or [type(error).__name__])[0][:200]}",
+            f"{source.path} has a tokenizer that cannot be loaded.",
+            hint=f"The library says: {(str(error).strip().splitlines() or [type(error).__name__])[0][:200]}",
         ) from error
     if not isinstance(found, PreTrainedTokenizerFast):
         raise ModelError(

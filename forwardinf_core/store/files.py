@@ -6,8 +6,9 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,6 +62,19 @@ def write_bytes(path: Path, content: bytes) -> None:
             Path(name).unlink(missing_ok=True)
             raise
         flush_folder(path.parent)
+
+
+def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Put the files that ``write(draft)`` makes into a folder, each whole or not at all, safetensors last."""
+    make_folder(folder)
+    draft = folder / f"{TEMPORARY_PREFIX}files"
+    shutil.rmtree(draft, ignore_errors=True)
+    make_folder(draft)
+    with disk_errors(folder):
+        write(draft)
+        for file in sorted(draft.iterdir(), key=lambda path: path.suffix == ".safetensors"):
+            os.replace(file, folder / file.name)
+        draft.rmdir()
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
