@@ -9,6 +9,7 @@ Section = Literal["Explore", "Decide", "Trust", "Trace"]
 Task = Literal["image-classification", "text-classification", "causal-lm", "seq2seq-lm", "diffusion"]
 
 SECTIONS: tuple[Section, ...] = ("Explore", "Decide", "Trust", "Trace")  # from top to bottom
+IMAGES: tuple[Task, ...] = ("image-classification",)
 CLASSIFICATION: tuple[Task, ...] = ("image-classification", "text-classification")
 LANGUAGE: tuple[Task, ...] = ("causal-lm", "seq2seq-lm")
 DIFFUSION: tuple[Task, ...] = ("diffusion",)
@@ -30,6 +31,8 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("Explore", "overview", "Overview", ":material/dashboard:", CLASSIFICATION),
     Entry("Explore", "attribution", "Attribution", ":material/hub:", CLASSIFICATION),
     Entry("Decide", "review", "Review", ":material/fact_check:", CLASSIFICATION),
+    Entry("Decide", "leakage", "Leakage", ":material/content_copy:", IMAGES),
+    Entry("Decide", "memorization", "Memorization", ":material/psychology:", IMAGES),
     Entry("Trust", "verify", "Verify", ":material/verified_user:", CLASSIFICATION),
     Entry("Trace", "tracing", "Text tracing", ":material/manage_search:", LANGUAGE),
 )

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from forwardinf_core.audits.audit import Audit
-from forwardinf_core.audits.leakage.detection import KIND, LeakageOptions, stored
+from forwardinf_core.audits.leakage.detection import KIND, LeakageOptions, binding, stored
 from forwardinf_core.audits.leakage.records import NONE, Accuracy, Group, Leakage, Pair
 from forwardinf_core.audits.leakage.signals import SIGNALS
 from forwardinf_core.audits.leakage.single import search_one
@@ -19,7 +19,7 @@ from forwardinf_core.audits.queries import TEST
 from forwardinf_core.errors import RunNotFoundError
 from forwardinf_core.jobs import run as jobs
 from forwardinf_core.store.files import write_bytes
-from forwardinf_core.store.runs import RunRecord
+from forwardinf_core.store.runs import RunRecord, list_runs, open_run, run_id
 
 Report = Callable[[float, str], None]
 
@@ -42,6 +42,12 @@ def run(audit: Audit, *, seed: int = 0, report: Report | None = None) -> Leakage
 def start(audit: Audit) -> str:
     """Queue the audit for the worker and return the id of the job, for ``audit.progress``."""
     return str(jobs.submit(KIND, audit.folder, LeakageOptions()))
+
+
+def finished(audit: Audit) -> str | None:
+    """Return the id of the finished run, or None; reads no table."""
+    own = run_id(KIND, binding(audit, LeakageOptions()).key())
+    return own if any(record.id == own for record in list_runs(audit.project, KIND)) else None
 
 
 def find(audit: Audit, options: LeakageOptions | None = None) -> Leakage | None:
@@ -78,13 +84,11 @@ def pairs_of(audit: Audit, found: Leakage, queries: Sequence[str]) -> tuple[Pair
     return tuple(pairs)
 
 
-def stored_by_id(audit: Audit, run_id: str) -> RunRecord:
+def stored_by_id(audit: Audit, own_id: str) -> RunRecord:
     """Return the run of an open audit."""
-    from forwardinf_core.store.runs import open_run
-
-    record = open_run(audit.project, run_id)
+    record = open_run(audit.project, own_id)
     if record.kind != KIND:
-        raise RunNotFoundError(f"The run {run_id} is no leakage audit.", hint="Open the leakage screen.")
+        raise RunNotFoundError(f"The run {own_id} is no leakage audit.", hint="Open the leakage screen.")
     return record
 
 

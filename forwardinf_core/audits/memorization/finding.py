@@ -33,7 +33,7 @@ from forwardinf_core.jobs.context import JobContext
 from forwardinf_core.jobs.registry import job
 from forwardinf_core.store.binding import Binding, Option
 from forwardinf_core.store.files import write_bytes
-from forwardinf_core.store.runs import RunRecord, find_run, save_run
+from forwardinf_core.store.runs import RunRecord, find_run, list_runs, run_id, save_run
 from forwardinf_core.verification.recipes import retraining_of
 from forwardinf_core.verification.retraining import Task, half_subsets
 
@@ -205,6 +205,14 @@ def stored(audit: Audit, options: MemorizationOptions | None = None) -> RunRecor
     return find_run(audit.project, KIND, binding(audit, KIND, options or MemorizationOptions()).key())
 
 
+def finished(audit: Audit) -> tuple[str, ...]:
+    """Return the ids of the finished run and of every reference of this project; nothing where rows are not scored."""
+    own = run_id(KIND, binding(audit, KIND, MemorizationOptions()).key())
+    if all(record.id != own for record in list_runs(audit.project, KIND)):
+        return ()
+    return (own, *(record.id for record in list_runs(audit.project, REFERENCE_KIND)))
+
+
 def find(audit: Audit, options: MemorizationOptions | None = None) -> Memorization | None:
     """Return the finished audit with what retraining said, where it did; None where it was not run."""
     record = stored(audit, options)
@@ -226,8 +234,6 @@ def find(audit: Audit, options: MemorizationOptions | None = None) -> Memorizati
 
 def find_reference(audit: Audit) -> Reference | None:
     """Return the newest reference by retraining of this model and these rows, or None."""
-    from forwardinf_core.store.runs import list_runs
-
     for record in list_runs(audit.project, REFERENCE_KIND):
         options = ReferenceOptions(**record.options)  # type: ignore[arg-type]  # as it was stored
         if record.key == binding(audit, REFERENCE_KIND, options).key():

@@ -1,0 +1,91 @@
+// Two pictures and their difference, computed here from the very pixels that are shown.
+
+const SIDE = 96 // pixels a side at which the two are compared: the size of a thumbnail
+const STRENGTH = 2 // differences are drawn this many times as strong
+const SHARP_BELOW = 2 // a picture enlarged at least so many times is drawn with sharp pixels
+
+const turns = new WeakMap() // one number per mounted view: an older load must not draw over a newer one
+
+export default function ({ data, parentElement }) {
+  const view = parentElement.querySelector(".pair")
+  const wanted = JSON.stringify(data)
+  if (view.dataset.drawn === wanted) return
+  view.dataset.drawn = wanted
+  const turn = (turns.get(parentElement) ?? 0) + 1
+  turns.set(parentElement, turn)
+  Promise.all([load(data.left.src), load(data.right.src)]).then(([left, right]) => {
+    if (turns.get(parentElement) !== turn) return
+    const words = data.mirrored ? `${data.right.words} (mirrored here to compare)` : data.right.words
+    view.replaceChildren(
+      figure(shown(left, false), data.left.words),
+      figure(shown(right, data.mirrored), words),
+      figure(difference(left, right, data.mirrored), "Difference"),
+    )
+  })
+  return () => turns.delete(parentElement)
+}
+
+function load(src) {
+  return new Promise((resolve) => {
+    const picture = new Image()
+    picture.onload = () => resolve(picture)
+    picture.onerror = () => resolve(null)
+    picture.src = src
+  })
+}
+
+function figure(content, words) {
+  const made = document.createElement("figure")
+  const frame = document.createElement("div")
+  frame.className = "frame"
+  frame.append(content)
+  const caption = document.createElement("figcaption")
+  caption.textContent = words
+  made.append(frame, caption)
+  return made
+}
+
+function missing() {
+  const words = document.createElement("span")
+  words.textContent = "no picture"
+  return words
+}
+
+function shown(picture, mirrored) {
+  if (!picture) return missing()
+  if (picture.naturalWidth * SHARP_BELOW <= 220) picture.classList.add("sharp")
+  if (mirrored) picture.classList.add("mirrored")
+  picture.alt = ""
+  return picture
+}
+
+function pixels(picture, mirrored) {
+  const canvas = document.createElement("canvas")
+  canvas.width = canvas.height = SIDE
+  const pen = canvas.getContext("2d", { willReadFrequently: true })
+  if (mirrored) {
+    pen.translate(SIDE, 0)
+    pen.scale(-1, 1)
+  }
+  pen.drawImage(picture, 0, 0, SIDE, SIDE)
+  return pen.getImageData(0, 0, SIDE, SIDE)
+}
+
+function difference(left, right, mirrored) {
+  if (!left || !right) return missing()
+  const first = pixels(left, false)
+  const second = pixels(right, mirrored)
+  for (let at = 0; at < first.data.length; at += 4) {
+    for (let colour = 0; colour < 3; colour += 1) {
+      const apart = Math.abs(first.data[at + colour] - second.data[at + colour])
+      first.data[at + colour] = 255 - Math.min(255, STRENGTH * apart)
+    }
+    first.data[at + 3] = 255
+  }
+  const canvas = document.createElement("canvas")
+  canvas.width = canvas.height = SIDE
+  canvas.getContext("2d").putImageData(first, 0, 0)
+  canvas.setAttribute("role", "img")
+  canvas.setAttribute("aria-label", "white where both pictures agree, darker where they differ")
+  return canvas
+}
