@@ -7,10 +7,11 @@ for each test row and the groups, and is read back as long as model, rows and op
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 import torch
@@ -20,7 +21,7 @@ from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.head_influence import HeadInfluence, head_influence, labels_or_predicted
 from forwardinf_core.audits.leakage.calibration import Calibration, Planted, calibrate, plant
 from forwardinf_core.audits.leakage.checks import check_rows
-from forwardinf_core.audits.leakage.fusion import confidence, estimated_prior
+from forwardinf_core.audits.leakage.fusion import Fusion, confidence, estimated_prior
 from forwardinf_core.audits.leakage.groups import find_groups
 from forwardinf_core.audits.leakage.signals import Spaces, fit_spaces, likeness, query_block
 from forwardinf_core.audits.leakage.traces import Traces, described, describer_of
@@ -243,8 +244,9 @@ def stored(audit: Audit, options: LeakageOptions | None = None) -> RunRecord | N
     return find_run(audit.project, KIND, binding(audit, options or LeakageOptions()).key())
 
 
-def fusion_record(record: RunRecord) -> Mapping[str, Option]:
-    """Return the fusion as a run keeps it."""
-    found = record.summary["fusion"]
-    assert isinstance(found, dict)
-    return found
+def fusion_of(record: RunRecord) -> Fusion:
+    """Return the fusion that a run learned."""
+    said = record.summary["fusion"]
+    assert isinstance(said, dict)
+    weights = tuple(float(value) for value in cast("list[float]", said["weights"]))
+    return Fusion(weights, float(cast("float", said["slope"])), float(cast("float", said["intercept"])))

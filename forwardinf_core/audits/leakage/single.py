@@ -9,8 +9,8 @@ import numpy as np
 from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.context import AtOnce
 from forwardinf_core.audits.leakage import content
-from forwardinf_core.audits.leakage.detection import fusion_record, is_mirrored
-from forwardinf_core.audits.leakage.fusion import Fusion, confidence
+from forwardinf_core.audits.leakage.detection import fusion_of, is_mirrored
+from forwardinf_core.audits.leakage.fusion import confidence
 from forwardinf_core.audits.leakage.records import Pair
 from forwardinf_core.audits.leakage.signals import fit_spaces, likeness
 from forwardinf_core.audits.leakage.traces import Traces, described, describer_of
@@ -22,9 +22,7 @@ from forwardinf_core.store.runs import RunRecord
 
 def search_one(audit: Audit, record: RunRecord, query: str) -> Pair:
     """Return the training row most like a copy of an uploaded picture. Influence is not asked: it has no label."""
-    said = fusion_record(record)
-    weights = tuple(float(value) for value in cast("list[float]", said["weights"]))
-    fusion = Fusion(weights, float(cast("float", said["slope"])), float(cast("float", said["intercept"])))
+    fusion = fusion_of(record)
     place = audit.workplace(AtOnce())
     spaces = fit_spaces(described(place, images_of(audit.train)))
     image, describe = audit.queries.image(query), describer_of(place)

@@ -1,0 +1,94 @@
+"""``bench leakage`` and ``bench memorization``: what is behind the figures of docs/leakage.md."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from forwardinf_core.commands.output import AsJson, print_json, print_table
+from forwardinf_core.commands.progress import progress_line
+
+
+def register_in(group: typer.Typer) -> None:
+    """Add both to the group ``bench``."""
+    group.command("leakage")(leakage)
+    group.command("memorization")(memorization)
+
+
+def leakage(
+    project: Annotated[str, typer.Argument(help="A folder with a trained model.")],
+    pairs: Annotated[Path | None, typer.Option(help="CSV with test_id, train_id of known near-duplicates.")] = None,
+    recipe: Annotated[bool, typer.Option("--recipe", help="Also the released recipe, on five queries.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Exact copies by the paper's protocol, and known near-duplicates, by every signal and fused."""
+    from forwardinf_core.audits.leakage import report
+    from forwardinf_core.audits.opening import open_audit
+    from forwardinf_core.benchmarks import leakage as bench
+
+    with progress_line(quiet=as_json) as tell:
+        audit = open_audit(project, report=tell)
+        found = report.run(audit, report=tell)
+        tables = {
+            "exact copies (1% of the training rows)": bench.table_of(bench.ranks_of(audit, bench.exact_copies(audit)))
+        }
+        verdict = None
+        if pairs is not None:
+            tests, trains = bench.listed_pairs(audit, pairs)
+            ranks = bench.ranks_of(audit, bench.listed_copies(audit, tests, trains))
+            tables["listed pairs, reported half"] = bench.table_of(ranks, slice(1, None, 2))
+            tables["listed pairs, half looked at"] = bench.table_of(ranks, slice(0, None, 2))
+            tables["listed pairs, all"] = bench.table_of(ranks)
+            if recipe:
+                tables["listed pairs, released recipe"] = (
+                    bench.found_of("forward-inf", bench.recipe_ranks(audit, tests, trains)),
+                )
+            verdict = bench.flagged(audit, found, tests)
+    if as_json:
+        print_json(
+            {
+                "tables": {name: [asdict(one) for one in table] for name, table in tables.items()},
+                "verdict": None if verdict is None else asdict(verdict),
+                "check": dict(found.check),
+                "seconds": dict(found.seconds),
+            }
+        )
+        return
+    for name, table in tables.items():
+        typer.echo(f"\n{name}")
+        cells = [(f.signal, str(f.pairs), f"{f.top1:.3f}", f"{f.top5:.3f}", f"{f.median:g}") for f in table]
+        print_table(("signal", "pairs", "top-1", "top-5", "median rank"), cells)
+    if verdict is not None:
+        typer.echo(
+            f"\nVerdict over all test rows: {verdict.flagged} called copies; {verdict.listed_found} of "
+            f"{verdict.listed} listed rows found, {len(verdict.unlisted)} called copies are not in the list."
+        )
+    typer.echo("Seconds: " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in found.seconds.items()))
+
+
+def memorization(
+    folder: Annotated[Path, typer.Argument(help="A folder to keep the networks in; resumed from there.")],
+    cifar: Annotated[
+        Path | None, typer.Option(help="Folder with CIFAR-10N's train.parquet; else digits alone.")
+    ] = None,
+    models: Annotated[int, typer.Option(min=4, help="Networks on random halves.")] = 200,
+    as_json: AsJson = False,
+) -> None:
+    """Scores against memorisation measured by retraining: Spearman, on digits and on 2,000 rows of CIFAR-10N."""
+    from forwardinf_core.benchmarks import memorization as bench
+
+    with progress_line(quiet=as_json) as tell:
+        names = ["digits", *(["cifar10n"] if cifar is not None else [])]
+        found = [
+            bench.measure(name, bench.problem_recipe(name, cifar), folder, models=models, report=tell) for name in names
+        ]
+    if as_json:
+        print_json([asdict(one) for one in found])
+        return
+    for one in found:
+        typer.echo(f"\n{one.problem}: {one.n_rows} rows, {one.n_models} networks, halves agree {one.ceiling:.3f}")
+        cells = [(r.score, f"{r.choosing:.3f}", f"{r.reporting:.3f}") for r in one.ranks]
+        print_table(("score", "half to choose on", "half to report"), cells)
