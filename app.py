@@ -12,7 +12,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from forwardinf_core.ui import messages, opening
-from forwardinf_core.ui.serving import SecurityHeaders, health, thumbnail
+from forwardinf_core.ui.serving import SecurityHeaders, answer, health, opening_progress, thumbnail, work
 
 ROOT = Path(__file__).resolve().parent
 
@@ -29,6 +29,10 @@ app = st.App(
     routes=[
         Mount("/assets", StaticFiles(directory=ROOT / "assets")),
         Route("/thumbs/{token}/{split}/{key:path}", thumbnail),
+        Route("/answers/{token}", answer),
+        Route("/work/{token}", work),
+        Route("/work/{token}/{job:int}/{action}", work, methods=["POST"]),
+        Route(opening.ADDRESS, opening_progress),
         Route("/health", health),
     ],
     middleware=[Middleware(SecurityHeaders)],

@@ -97,7 +97,7 @@ def training_tiles(audit: Audit, project_ref: str, answer: Attribution, position
         tiles.append(
             Tile(
                 id=audit.train_ids[position],
-                src=thumbs.address(project_ref, "train", position),
+                src=thumbs.source(audit, project_ref, "train", position),
                 title=label,
                 note=standing.removeprefix("top ").removeprefix("bottom "),
                 tone=tone_of(score),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import streamlit as st
 
-from forwardinf_core.ui import opening
+from forwardinf_core.ui import opening, state
 from forwardinf_core.ui.attribution.question import Project
 from forwardinf_core.ui.wording import plain
 
@@ -51,3 +51,8 @@ def heading(title: str, words: str) -> None:
         st.title(plain(title), anchor=False)
         if words:
             st.markdown(f":gray[{plain(words)}]")
+
+
+def redraw() -> None:
+    """Draw the page's own fragment again, and nothing else. For the end of a callback: does not return."""
+    st.rerun(state.SCREEN)

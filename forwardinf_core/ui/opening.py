@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -14,6 +15,7 @@ from forwardinf_core.errors import AuditError
 
 LOG = logging.getLogger(__name__)
 
+ADDRESS = "/opening"  # where the web server tells how far it is
 PROJECT_VARIABLE = "FORWARDINF_PROJECT"
 DEFAULT_PROJECT = "demo:digits"
 GENERIC_FAULT = AuditError(
@@ -38,11 +40,15 @@ class OpenProject(Protocol):
 Opener = Callable[[str, Report], OpenProject]
 
 
+_NUMBERS = count()
+
+
 class Opening:
     """One attempt to open a project in a thread of its own. Read its fields from any thread; never blocks a screen."""
 
     def __init__(self, project_ref: str, opener: Opener) -> None:
         self.project_ref = project_ref
+        self.name = f"opening-{next(_NUMBERS)}"
         self.phase: Literal["opening", "ready", "failed"] = "opening"
         self.fraction = 0.0
         self.note = "Starting"

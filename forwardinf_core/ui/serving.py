@@ -6,6 +6,7 @@ import hashlib
 import logging
 import re
 from base64 import b64encode
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -22,10 +23,15 @@ from forwardinf_core.datasets.images import thumbnail as thumbnail_of
 from forwardinf_core.datasets.rows import images_of
 from forwardinf_core.errors import AuditError
 from forwardinf_core.ui import navigation, opening, thumbs
+from forwardinf_core.ui.address import NAMES, Address
+from forwardinf_core.ui.attribution import drawn
+from forwardinf_core.ui.attribution.question import Project
+from forwardinf_core.ui.work import lines
 
 if TYPE_CHECKING:
     from forwardinf_core.audits.audit import Audit
     from forwardinf_core.datasets.rows import DataRows
+    from forwardinf_core.ui.opening import OpenProject
 
 LOG = logging.getLogger(__name__)
 
@@ -64,6 +70,8 @@ SECURITY_HEADERS = {
     "X-Frame-Options": "SAMEORIGIN",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
+NO_WORK = "There is no work at this address."
+NO_PICTURE, NO_ANSWER = "There is no picture at this address.", "There is no answer at this address."
 FOR_EVER = "private, max-age=31536000, immutable"  # an address names one picture of one project in one process
 
 
@@ -82,24 +90,45 @@ class SecurityHeaders:
         await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
+def opened_at(request: Request) -> OpenProject | None:
+    """Return the open project that an address with a token is about, or None."""
+    ref, opened = thumbs.project_of(request.path_params["token"]), opening.current()
+    return opened.audit if ref is not None and ref == opened.project_ref else None
+
+
+def project_of(request: Request) -> Project | None:
+    """Return the open project of an address, where its rows are classified."""
+    found = opened_at(request)
+    if found is None or found.task not in navigation.CLASSIFICATION:
+        return None
+    return Project(cast("Audit", found), opening.current().project_ref)
+
+
 async def thumbnail(request: Request) -> Response:
     """Answer one picture of a row, or a calm 404 when the address names none."""
-    values = request.path_params
-    project_ref = thumbs.project_of(values["token"])
-    audit = cast("Audit | None", opening.current().audit)
-    if (
-        project_ref is None
-        or audit is None
-        or audit.task not in navigation.CLASSIFICATION
-        or project_ref != opening.current().project_ref
-    ):
-        return PlainTextResponse("There is no picture at this address.", status_code=404)
+    values, project = request.path_params, project_of(request)
+    if project is None:
+        return PlainTextResponse(NO_PICTURE, status_code=404)
     try:
-        content, media_type = await run_in_threadpool(picture_of, audit, values["split"], values["key"])
+        content, media_type = await run_in_threadpool(picture_of, project.audit, values["split"], values["key"])
     except (AuditError, LookupError, ValueError) as error:
         LOG.info("no picture %s/%s: %s", values["split"], values["key"], error)
-        return PlainTextResponse("There is no picture at this address.", status_code=404)
+        return PlainTextResponse(NO_PICTURE, status_code=404)
     return Response(content, media_type=media_type, headers={"Cache-Control": FOR_EVER})
+
+
+async def answer(request: Request) -> Response:
+    """Answer the card and the board of a question, before the screen is drawn; 404 where there are none."""
+    project = project_of(request)
+    named = Address(**{name: request.query_params.get(name, "") for name in NAMES})
+    if project is None or not named.query:
+        return PlainTextResponse(NO_ANSWER, status_code=404)
+    try:
+        found = await run_in_threadpool(drawn.early, project, named)
+    except AuditError as error:
+        LOG.info("no early answer to %s: %s", named.query, error)
+        return PlainTextResponse(NO_ANSWER, status_code=404)
+    return JSONResponse(found, headers={"Cache-Control": "no-store"})
 
 
 def picture_of(audit: Audit, split: str, key: str) -> tuple[bytes, str]:
@@ -118,7 +147,35 @@ def picture_of(audit: Audit, split: str, key: str) -> tuple[bytes, str]:
     position, count = int(key), len(audit.train_ids if split == "train" else audit.test_ids)
     if not 0 <= position < count:
         raise LookupError(key)
-    return audit.thumbnail(split, key)
+    return thumbs.picture(audit, split, position)
+
+
+async def work(request: Request) -> Response:
+    """Answer how the project's jobs stand; with a job and an action in the address (POST), cancel it or go on."""
+    project = opened_at(request)
+    if project is None:
+        return PlainTextResponse(NO_WORK, status_code=404)
+    folder = project.folder
+    try:
+        if request.method == "POST":
+            values = request.path_params
+            await run_in_threadpool(lines.act, folder, values["job"], values["action"])
+        found = await run_in_threadpool(lines.lines, folder)
+    except AuditError as error:
+        return JSONResponse({"error": f"{error.title} {error.hint}".strip()}, status_code=409)
+    return JSONResponse([asdict(line) for line in found], headers={"Cache-Control": "no-store"})
+
+
+async def opening_progress(_request: Request) -> JSONResponse:
+    """Answer how far the opening of the project is, in the shape of a list of jobs."""
+    opened = opening.current()
+    line = {
+        "id": opened.name,
+        "is_active": opened.phase == "opening",
+        "share": opened.fraction,
+        "note": opened.note,
+    }
+    return JSONResponse([line], headers={"Cache-Control": "no-store"})
 
 
 @lru_cache(maxsize=2)

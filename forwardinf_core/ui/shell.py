@@ -7,28 +7,24 @@ from pathlib import Path
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
-from forwardinf_core.ui import frame, messages, navigation, opening, state, work
+from forwardinf_core.ui import frame, messages, navigation, opening, state
+from forwardinf_core.ui.components.watch import watch
 from forwardinf_core.ui.wording import plain
-
-POLL = "400ms"
+from forwardinf_core.ui.work.panel import panel
 
 
 def preparing(opened: opening.Opening) -> None:
-    """Show how far the opening is; draw everything again when it has ended."""
+    """Show how far the opening is; everything is drawn again when it has ended.
+
+    The browser asks the web server, not a script: drawing again and again would take the time that opening needs.
+    """
     demo = opened.project_ref.removeprefix("demo:") if opened.project_ref.startswith("demo:") else ""
-
-    @st.fragment(run_every=POLL)
-    def progress() -> None:
-        if opened.phase != "opening":
-            st.rerun()
-        st.progress(opened.fraction, text=plain(opened.note))
-
     with st.container(width=560, gap="medium"):
         frame.heading(
             f"Preparing the {demo} demo" if demo else "Opening the project",
             "This happens once: the model is trained here, on this machine." if demo else opened.project_ref,
         )
-        progress()
+        watch(opening.ADDRESS, opened.name, key=state.OPENING_PROGRESS, words="", slim=False, on_end=lambda: None)
 
 
 def refused(opened: opening.Opening) -> None:
@@ -92,8 +88,8 @@ def main() -> None:
         refused(opened)
     else:
         st.html(Path(__file__).parent / "page.css")
-        with messages.guard():
-            work.panel(frame.project().audit.folder)
+        with st.sidebar, messages.guard():
+            panel(frame.project().audit.folder, opened.project_ref)
         with st.container(key=state.PAGE), messages.guard():
             if task in entry.tasks:
                 page.run()

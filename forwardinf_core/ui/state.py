@@ -5,8 +5,10 @@ from __future__ import annotations
 # the frame
 PAGE = "page"
 TRY_AGAIN = "try-again"
+OPENING_PROGRESS = "opening-progress"
 
 # widgets of the attribution screen
+SCREEN = "screen"  # fragment: the page's own part of the screen
 PICK_SOURCE = "pick-source"
 PICK_SHOW = "pick-show"
 PICK_CLASS = "pick-class"
@@ -16,22 +18,23 @@ PICK_GALLERY = "pick-gallery"
 PICK_UPLOAD = "pick-upload"
 PICK_FOR_COMPARISON = "pick-for-comparison"  # session: the next picked row becomes the second query
 UPLOAD_FAULT = "upload-fault"  # session: why the last upload was refused
-QUERY_PICTURE = "query-picture"
-QUERY_BARS = "query-bars"
+QUERY_CARD = "query-card"
 OPENED_ROW = "opened-row"
 ROW_PICTURE = "row-picture"
 ROW_LABELS = "row-labels"
 TARGET = "ask-about"
 TARGET_CLASS = "ask-about-class"
 METHOD = "scored-by"
-HELPED = "helped"
-HURT = "hurt"
+BOARD = "board"
 HISTOGRAM = "histogram"
 IN_RANGE = "in-range"
 SHOW_REFINED = "show-refined"
 SHOW_QUICK = "show-quick"
-REFINING = "refining"  # session: the job this session started last to refine an answer
-REFINED = "refined"  # session: the question whose refining has ended
+REFINING = "refining"  # session: what this session refines, or refined last
+REFINING_BAR = "refining-bar"  # fragment
+REFINING_PROGRESS = "refining-progress"
+SETTLING = "settling"
+WAITING = "waiting"
 STOP_REFINING = "stop-refining"
 COMPARE = "compare"
 STOP_COMPARING = "stop-comparing"
@@ -66,8 +69,8 @@ def of_run(key: str, run_id: str) -> str:
 
 # the jobs panel
 WORK = "work"  # fragment
-CANCEL_JOB = "cancel-job"
-RETRY_JOB = "retry-job"
+JOBS = "jobs"
+OPENED_RESULT = "opened-result"  # session: the turn of the result opened last
 
 
 def side(key: str, name: str) -> str:

@@ -98,6 +98,26 @@ def test_in_the_test_rows_arrows_move_and_enter_chooses(server: Server, watched:
     expect(tiles(page, "Rows that hurt").first).to_be_visible()
 
 
+def test_a_click_shows_the_rows_before_the_server_has_drawn_and_they_stay(server: Server, watched: Watched) -> None:
+    page = open_first_mistake(watched, server)
+    tile = tiles(page, "Test rows").nth(3)
+    with page.expect_response(re.compile("/answers/")) as reply:
+        tile.click()
+    early = reply.value.json()["board"]["sides"][0]["tiles"][0]["id"]
+    first = tiles(page, "Rows that helped").first
+    expect(first).to_have_attribute("data-id", early)
+    first.evaluate("tile => (tile.dataset.mark = 'drawn early')")
+    name = (tile.get_attribute("data-id") or "?").removeprefix("test:")
+    expect(page).to_have_url(re.compile(re.escape(name)))
+    drawn(page)
+    expect(first).to_have_attribute("data-mark", "drawn early")
+    page.go_back()
+    expect(chosen(tiles(page, "Test rows"))).to_have_attribute(
+        "data-id", tiles(page, "Test rows").first.get_attribute("data-id") or "?"
+    )
+    expect(first).not_to_have_attribute("data-id", early)
+
+
 def test_dragging_over_the_histogram_shows_the_rows_of_the_range(server: Server, watched: Watched) -> None:
     page = open_first_mistake(watched, server)
     chart = page.get_by_test_id("stVegaLiteChart").locator("canvas, svg").first
@@ -146,7 +166,7 @@ def test_both_colour_modes_are_drawn_with_our_fonts(
 
 def test_pictures_are_kept_for_ever_and_unknown_addresses_are_a_calm_404(server: Server, watched: Watched) -> None:
     page = open_first_mistake(watched, server)
-    source = tiles(page, "Rows that helped").first.locator("img").get_attribute("src")
+    source = tiles(page, "Test rows").first.locator("img").get_attribute("src")
     found = page.request.get(server.url + (source or ""))
     assert "immutable" in found.headers["cache-control"]
     assert "frame-ancestors" in found.headers["content-security-policy"]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from forwardinf_core.ui import opening
-from forwardinf_core.ui.attribution import waiting
 from forwardinf_core.verification import lights
 from tests.pages.fake_services import FakeAudit, open_fake
 from tests.pages.fake_verification import fake_lights
@@ -28,7 +27,7 @@ def audit() -> FakeAudit:
 
 
 @pytest.fixture
-def screens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Screens]:
+def screens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Screens:
     """Return a function that opens a page on an audit, with the parameters of a link. The job queue is empty."""
     monkeypatch.setenv("FORWARDINF_HOME", str(tmp_path))
 
@@ -40,7 +39,6 @@ def screens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Screens
         opened.start()
         opened.wait(5)
         monkeypatch.setattr(opening, "_current", opened)
-        monkeypatch.setattr(waiting, "SETTLE_S", 0.0)
         app = AppTest.from_file(str(SHELL), default_timeout=20)
         if page:
             app.run()
@@ -49,12 +47,25 @@ def screens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Screens
             app.query_params[name] = value
         return app.run()
 
-    st.cache_resource.clear()
-    yield show
-    st.cache_resource.clear()
+    return show
 
 
 def linked(app: AppTest, name: str) -> str:
     """Return what the link of a screen says under a name, "" where it says nothing."""
     value = app.query_params.get(name, "")
     return value if isinstance(value, str) else "".join(value)
+
+
+def given(app: AppTest, name: str) -> list[dict[str, object]]:
+    """Return what the components of a kind ("card", "board", "watch", …) were given, in the order of the screen."""
+    found = [each.proto for each in app.get("bidi_component")]
+    return [json.loads(proto.json) for proto in found if proto.component_name == f"forwardinf_{name}"]
+
+
+def texts_of(value: object) -> str:
+    """Return all text in what a component was given."""
+    if isinstance(value, dict):
+        return " ".join(texts_of(each) for each in value.values())
+    if isinstance(value, list):
+        return "".join(texts_of(each) if isinstance(each, dict) else f" {texts_of(each)}" for each in value)
+    return value if isinstance(value, str) else ""

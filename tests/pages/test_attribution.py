@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
-from streamlit.testing.v1 import AppTest
+import json
 
-from forwardinf_core.errors import StoreError
+import pytest
+
+from forwardinf_core.errors import AuditError, StoreError
 from forwardinf_core.ui import state
-from tests.pages.conftest import Screens, linked
+from forwardinf_core.ui.address import Address
+from forwardinf_core.ui.attribution.drawn import early
+from forwardinf_core.ui.attribution.question import Project
+from forwardinf_core.ui.attribution.waiting import SETTLE_MS, Refining
+from tests.pages.conftest import Screens, given, linked
 from tests.pages.fake_services import HOSTILE, FakeAudit
-from tests.pages.test_overview import written
+from tests.pages.test_overview import marked_up, written
 
 PAGE = "attribution.py"
 
@@ -21,16 +26,13 @@ def wrong_query(audit: FakeAudit) -> str:
     return f"test:{audit.test_ids[position]}"
 
 
-def components(app: AppTest) -> int:
-    return len(app.get("bidi_component"))
-
-
 def test_without_a_query_the_screen_offers_the_test_rows(screens: Screens, audit: FakeAudit) -> None:
     app = screens(audit, PAGE)
     assert not app.exception
     assert "Choose a prediction" in written(app)
     assert app.selectbox(key=state.PICK_SHOW).value == "Wrong first"
-    assert components(app) == 1
+    assert len(given(app, "gallery")) == 1
+    assert not given(app, "board")
 
 
 def test_a_link_with_a_query_shows_its_answer(screens: Screens, audit: FakeAudit) -> None:
@@ -38,7 +40,7 @@ def test_a_link_with_a_query_shows_its_answer(screens: Screens, audit: FakeAudit
     assert not app.exception
     text = written(app)
     assert "The model says" in text
-    assert ":red-badge[wrong]" in text
+    assert {"text": "wrong", "weight": "badge"} in given(app, "card")[0]["verdict"]
     assert "Helped" in text
     assert "Hurt" in text
     assert "An unchanged model scores exactly 0" in text
@@ -78,28 +80,58 @@ def test_asking_about_the_label_changes_the_link_and_the_question(screens: Scree
     app.pills(key=state.TARGET).set_value("label").run()
     assert linked(app, "target") == "label"
     said = audit.predict(query)
-    assert f"makes **{said.label}** more likely" in written(app)
+    sides = given(app, "board")[0]["sides"]
+    assert isinstance(sides, list)
+    assert sides[0]["subject"] == str(said.label)
+
+
+def asked_about(audit: FakeAudit, query: str) -> str:
+    """Return what names the quick question about a query's predicted class."""
+    return f"{query}|{audit.predict(query).prediction}|head"
 
 
 def test_the_refined_answer_is_offered_and_does_not_show_itself(screens: Screens, audit: FakeAudit) -> None:
-    app = screens(audit, PAGE, query=wrong_query(audit))
+    query = wrong_query(audit)
+    app = screens(audit, PAGE, query=query)
+    app.session_state[state.REFINING] = Refining(asked_about(audit, query), "")
+    app.run()
     assert app.button(key=state.SHOW_REFINED).label == "Refined answer ready: show it"
+    assert not linked(app, "method")
     app.button(key=state.SHOW_REFINED).click().run()
     assert linked(app, "method") == "tail"
     assert app.button(key=state.SHOW_QUICK).label == "Back to the quick answer"
 
 
-def test_while_the_refined_answer_is_made_the_screen_says_how_far_it_is(screens: Screens) -> None:
+def test_refining_waits_for_a_person_to_stay_and_then_says_how_far_it_is(screens: Screens) -> None:
     audit = FakeAudit(tail_polls=3)
-    app = screens(audit, PAGE, query=wrong_query(audit))
-    assert "Refining in the background: 40%" in written(app)
+    query = wrong_query(audit)
+    app = screens(audit, PAGE, query=query)
+    assert given(app, "watch")[0]["after_ms"] == SETTLE_MS
+    app.session_state[state.REFINING] = Refining(asked_about(audit, query), "job-1")
+    app.run()
+    assert given(app, "watch")[0]["job"] == "job-1"
+    assert "Refining" in str(given(app, "watch")[0]["words"])
 
 
 def test_a_long_method_shows_progress_and_a_way_back(screens: Screens) -> None:
     audit = FakeAudit(tail_polls=50)
-    app = screens(audit, PAGE, query=wrong_query(audit), method="tail")
-    assert app.get("progress")[0].proto.text == "Scoring the training rows"
-    assert app.button(key=state.STOP_REFINING).label == "Show the quick answer"
+    query = wrong_query(audit)
+    app = screens(audit, PAGE, query=query, method="tail")
+    assert given(app, "watch")[0]["job"] == f"job-{query}-tail-{audit.predict(query).prediction}"
+    assert not given(app, "board")
+    app.button(key=state.STOP_REFINING).click().run()
+    assert not linked(app, "method")
+
+
+def test_what_the_browser_fetches_early_is_what_the_server_draws(screens: Screens, audit: FakeAudit) -> None:
+    query = wrong_query(audit)
+    app = screens(audit, PAGE, query=query)
+    project = Project(audit, "demo:digits")  # type: ignore[arg-type]
+    fetched = json.loads(json.dumps(early(project, Address(query=query))))
+    board = {name: value for name, value in given(app, "board")[0].items() if name != "turn"}
+    assert fetched == {"card": given(app, "card")[0], "board": board}
+    with pytest.raises(AuditError, match="does not answer at once"):
+        early(project, Address(query=query, method="tail"))
 
 
 def test_a_failing_service_leaves_the_query_on_screen(screens: Screens, audit: FakeAudit) -> None:
@@ -137,7 +169,7 @@ def test_hostile_labels_reach_the_screen_as_text(screens: Screens) -> None:
     for position in range(12):
         app = screens(audit, PAGE, query=f"test:test-{position:04d}")
         assert not app.exception
-        text = written(app)
+        text = marked_up(app)  # components show text letter by letter
         assert "<script>" not in text
         assert "**bold**" not in text
         assert "](http" not in text

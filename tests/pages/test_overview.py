@@ -7,14 +7,20 @@ from streamlit.testing.v1 import AppTest
 
 from forwardinf_core.errors import DataError
 from forwardinf_core.ui import messages, navigation, opening
-from tests.pages.conftest import SHELL, Screens, linked
+from tests.pages.conftest import SHELL, Screens, given, linked, texts_of
 from tests.pages.fake_services import HOSTILE, N_TEST, N_TRAIN, FakeAudit
+
+
+def marked_up(app: AppTest) -> str:
+    """Return all text of a screen that is read as Markdown."""
+    parts = [*app.markdown, *app.caption, *app.title, *app.subheader, *app.warning, *app.error]
+    return "\n".join(str(part.value) for part in parts)
 
 
 def written(app: AppTest) -> str:
     """Return all text of a screen."""
-    parts = [*app.markdown, *app.caption, *app.title, *app.subheader, *app.warning, *app.error]
-    return "\n".join(str(part.value) for part in parts)
+    components = [each for name in ("card", "board") for each in given(app, name)]
+    return "\n".join([marked_up(app), *map(texts_of, components)])
 
 
 def test_the_overview_names_sizes_accuracy_and_what_was_planted(screens: Screens, audit: FakeAudit) -> None:
@@ -64,7 +70,7 @@ def test_an_unknown_fault_is_said_in_general_words_and_logged(
 def test_hostile_class_names_are_shown_letter_by_letter(screens: Screens) -> None:
     app = screens(FakeAudit(classes=(*HOSTILE, *"6789")))
     assert not app.exception
-    assert "<script>" not in written(app)
+    assert "<script>" not in marked_up(app)
 
 
 def test_the_first_start_shows_the_preparation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +79,8 @@ def test_the_first_start_shows_the_preparation(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(opening, "_current", opened)
     app = AppTest.from_file(str(SHELL), default_timeout=20).run()
     assert app.title[0].value == "Preparing the digits demo"
-    assert app.get("progress")[0].proto.text == "Training the model"
+    (progress,) = given(app, "watch")
+    assert (progress["address"], progress["job"]) == (opening.ADDRESS, opened.name)
 
 
 def test_a_project_that_cannot_be_opened_says_why_and_offers_another_try(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The jobs panel: silent with nothing to do; says how far work is, why it stopped, and the way on."""
+"""The jobs panel: what it is given, what it says of a job, and what the web server lets it do."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from forwardinf_core.errors import JobError
 from forwardinf_core.jobs import run
 from forwardinf_core.jobs.queue import JobStatus
-from forwardinf_core.ui import work
-from tests.pages.conftest import Screens
+from forwardinf_core.ui import state
+from forwardinf_core.ui.work import lines
+from tests.pages.conftest import Screens, given, linked
 from tests.pages.fake_services import FakeAudit
 
+FOLDER = Path("/nowhere/digits")
 JOB = JobStatus(
-    id=7, kind="attribute", version=1, project=Path("/nowhere/digits"), state="running", done=3.0, total=10.0,
+    id=7, kind="attribute", version=1, project=FOLDER, state="running", done=3.0, total=10.0,
     note="Scoring the training rows", rate=1.0, seconds_left=70.0,
     options={"queries": ["test:12"], "method": {"name": "tail"}, "target": 4}, fingerprints={}, log=("one line",),
     error="", hint="", result=None, peak_bytes=0, threads=2, attempt=1, halvings=0, crashes=0, crashed_at=0.0,
@@ -22,44 +25,71 @@ JOB = JobStatus(
 )  # fmt: skip
 
 
-def texts(app: object) -> str:
-    """Return all words of a screen's sidebar."""
-    elements = [*app.sidebar.markdown, *app.sidebar.caption]  # type: ignore[attr-defined]
-    return " ".join(element.value for element in elements)
-
-
-def test_with_no_jobs_the_panel_says_what_it_is_for(screens: Screens) -> None:
-    assert "Nothing has run yet" in texts(screens(FakeAudit()))
-
-
-def test_running_work_shows_and_can_be_cancelled(screens: Screens, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
+def test_every_page_has_the_panel_and_it_is_given_the_projects_jobs(
+    screens: Screens, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(run, "list_jobs", lambda _project: [JOB])
-    monkeypatch.setattr(run, "cancel", asked.append)
-    app = screens(FakeAudit())
-    assert work.KINDS["attribute"] in texts(app)
-    app.button(key="cancel-job-7").click().run()
-    assert asked == [7]
+    for page in ("", "attribution.py"):
+        app = screens(FakeAudit(), page)
+        (panel,) = given(app, "jobs")
+        assert [job["id"] for job in panel["jobs"]] == [7]  # type: ignore[attr-defined]
+        assert str(panel["address"]).startswith("/work/")
 
 
-def test_stopped_work_says_why_and_can_go_on(screens: Screens, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-    stopped = replace(JOB, state="paused", error="The disk is full.", hint="Make <b>room</b>.")
-    monkeypatch.setattr(run, "list_jobs", lambda _project: [stopped])
-    monkeypatch.setattr(run, "retry", asked.append)
-    app = screens(FakeAudit())
-    assert "The disk is full" in texts(app)
-    assert "<b>" not in texts(app)
-    app.button(key="retry-job-7").click().run()
-    assert asked == [7]
+def test_a_running_job_says_how_far_it_is_and_can_be_cancelled() -> None:
+    line = lines.line_of(JOB)
+    assert (line.share, line.note) == (0.3, "Scoring the training rows · about 70.0 s left")
+    assert (line.can_cancel, line.can_retry, line.page) == (True, False, "")
+    assert line.subject == "test:12 · tail"
+    assert not lines.line_of(replace(JOB, cancel_requested=True)).can_cancel
+
+
+def test_stopped_work_says_why_and_can_go_on() -> None:
+    line = lines.line_of(replace(JOB, state="paused", error="The disk is full.", hint="Make room."))
+    assert line.trouble == "The disk is full. Make room."
+    assert line.can_retry
 
 
 def test_a_finished_answer_is_one_click_away() -> None:
-    assert work.link_of(JOB) == {"query": "test:12", "method": "tail", "target": "4"}
-    assert work.link_of(replace(JOB, kind="fit")) == {}
-    assert work.link_of(replace(JOB, options={"queries": ["a", "b"], "method": {"name": "x"}})) == {}
+    done = replace(JOB, state="done", finished=4.0)
+    line = lines.line_of(done)
+    assert (line.page, line.link) == ("attribution", {"query": "test:12", "method": "tail", "target": "4"})
+    assert line.note == "Done"
+    assert lines.line_of(replace(done, kind="fit")).page == ""
+    assert lines.line_of(replace(done, options={"queries": ["a", "b"], "method": {"name": "x"}})).page == ""
 
 
-def test_the_label_says_how_many_and_how_far() -> None:
-    assert work.summary([]) == "Work"
-    assert work.summary([JOB]) == "1 job · 30%"
+def test_opening_a_result_goes_to_its_answer_once(screens: Screens, monkeypatch: pytest.MonkeyPatch) -> None:
+    audit = FakeAudit()
+    query = f"test:{audit.test_ids[3]}"
+    done = replace(JOB, state="done", options={"queries": [query], "method": {"name": "tail"}, "target": 4})
+    monkeypatch.setattr(run, "list_jobs", lambda _project: [done])
+    app = screens(audit)
+    line = lines.line_of(done)
+    app.session_state[state.JOBS] = {"open": {"turn": 1, "page": line.page, "link": line.link}}
+    app.run()
+    assert (linked(app, "query"), linked(app, "target"), linked(app, "method")) == (query, "4", "tail")
+    assert given(app, "card")
+
+
+def test_a_job_whose_worker_died_has_a_worker_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(run, "resume_pending", lambda: asked.append(True))
+    for job, wanted in ((JOB, False), (replace(JOB, heartbeat_age_s=60.0), True), (replace(JOB, state="queued"), True)):
+        monkeypatch.setattr(run, "list_jobs", lambda _project, job=job: [job])
+        asked.clear()
+        lines.lines(FOLDER)
+        assert bool(asked) is wanted
+
+
+def test_only_this_projects_jobs_can_be_cancelled_or_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+    monkeypatch.setattr(run, "status", lambda _job: JOB)
+    monkeypatch.setattr(run, "cancel", lambda job: asked.append(("cancel", job)))
+    monkeypatch.setattr(run, "retry", lambda job: asked.append(("retry", job)))
+    lines.act(FOLDER, 7, "cancel")
+    lines.act(FOLDER, 7, "retry")
+    assert asked == [("cancel", 7), ("retry", 7)]
+    for folder, action in ((Path("/elsewhere"), "cancel"), (FOLDER, "delete")):
+        with pytest.raises(JobError):
+            lines.act(folder, 7, action)

@@ -8,18 +8,15 @@ import streamlit as st
 
 from forwardinf_core.ui import address, answers, messages, state
 from forwardinf_core.ui.attribution.detail import detail
-from forwardinf_core.ui.attribution.question import Project
+from forwardinf_core.ui.attribution.drawn import SHOWN, board_of
+from forwardinf_core.ui.attribution.question import Project, Question
+from forwardinf_core.ui.components.board import board
 from forwardinf_core.ui.components.gallery import gallery
 from forwardinf_core.ui.histogram import histogram
-from forwardinf_core.ui.wording import class_name, counted, plain, signed
+from forwardinf_core.ui.wording import counted, signed
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from forwardinf_core.audits.records import Attribution
-
-SHOWN = 12  # rows in each gallery
 
 
 def open_training_row(row: str) -> None:
@@ -28,40 +25,14 @@ def open_training_row(row: str) -> None:
 
 
 @st.fragment
-def rows_panel(project: Project, answer: Attribution) -> None:
-    """Draw the two galleries, the opened row and the histogram; choosing a row draws only this again."""
+def rows_panel(project: Project, question: Question, answer: Attribution) -> None:
+    """Draw the board, the opened row and the histogram; choosing a row draws only this again."""
     with messages.guard():
-        opened = answers.open_row(answer, address.read().row, project.audit.train_ids)
-        selected = "" if opened is None else project.audit.train_ids[opened]
-        sides = st.columns(2, gap="medium")
-        with sides[0]:
-            side(project, answer, answer.scores.top(SHOWN), key=state.HELPED, selected=selected)
-        with sides[1]:
-            side(project, answer, answer.scores.bottom(SHOWN), key=state.HURT, selected=selected)
-        detail(project, answer, opened)
-        spread(project, answer, selected)
-
-
-def side(project: Project, answer: Attribution, rows: NDArray[np.int64], *, key: str, selected: str) -> None:
-    """Draw one gallery with its heading."""
-    target = plain(class_name(project.audit.classes, answer.target))
-    with st.container(gap="xxsmall"):
-        if key == state.HELPED:
-            st.markdown("#### :green[:material/arrow_upward:] Helped", anchors=False)
-            st.caption(f"Learning these makes **{target}** more likely here.")
-        else:
-            st.markdown("#### :red[:material/arrow_downward:] Hurt", anchors=False)
-            st.caption(f"Learning these makes **{target}** less likely here.")
-    if not len(rows):
-        messages.show_empty("No row did.", "Every score points the other way.")
-        return
-    gallery(
-        answers.training_tiles(project.audit, project.ref, answer, rows),
-        key=key,
-        label="Rows that helped" if key == state.HELPED else "Rows that hurt",
-        selected=selected,
-        on_select=open_training_row,
-    )
+        row = address.read().row
+        shown = board_of(project, question, answer, row)
+        board(shown, key=state.BOARD, on_select=open_training_row)
+        detail(project, answer, answers.open_row(answer, row, project.audit.train_ids))
+        spread(project, answer, shown.selected)
 
 
 def spread(project: Project, answer: Attribution, selected: str) -> None:

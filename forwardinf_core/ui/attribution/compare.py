@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from forwardinf_core.ui import address, answers, messages, state
-from forwardinf_core.ui.attribution.query_card import class_bars, source_of, spoken_name, verdict
+from forwardinf_core.ui import address, answers, state
+from forwardinf_core.ui.attribution.drawn import card_of, side_of, spoken_name
 from forwardinf_core.ui.attribution.question import QUICK, Project, Question, answer, ask
-from forwardinf_core.ui.components.gallery import Tile, gallery
-from forwardinf_core.ui.components.picture import picture
-from forwardinf_core.ui.wording import class_name, counted, plain
+from forwardinf_core.ui.components.board import Board, board
+from forwardinf_core.ui.components.card import card
+from forwardinf_core.ui.components.gallery import Tile
+from forwardinf_core.ui.wording import counted, plain
 
 if TYPE_CHECKING:
     from forwardinf_core.audits.records import Attribution
 
 SHOWN = 10  # rows in each gallery
+CARD_WIDTH = 130  # pixels of a query's picture
 
 
 def comparison(project: Project, named: address.Address) -> None:
@@ -51,30 +53,17 @@ def summary(likeness: answers.Likeness) -> str:
 def one_side(project: Project, question: Question, own: Attribution, likeness: answers.Likeness, name: str) -> None:
     """Draw one query with its two galleries."""
     with st.container(border=True):
-        image, words = st.columns([1, 2.4], gap="medium", vertical_alignment="center")
-        with image:
-            source = source_of(project, question.query)
-            picture(source, key=state.side(state.QUERY_PICTURE, name), alt=spoken_name(question.query), width=130)
-        with words:
-            st.caption(plain(spoken_name(question.query)).capitalize())
-            st.markdown(verdict(project, question))
-            class_bars(project, question, key=state.side(state.QUERY_BARS, name))
-    target = plain(class_name(project.audit.classes, own.target))
-    for key, title, rows in (
-        (state.HELPED, f":green[:material/arrow_upward:] Helped **{target}**", own.scores.top(SHOWN)),
-        (state.HURT, f":red[:material/arrow_downward:] Hurt **{target}**", own.scores.bottom(SHOWN)),
-    ):
-        st.markdown(title)
-        if not len(rows):
-            messages.show_empty("No row did.", "Every score points the other way.")
-            continue
-        tiles = answers.training_tiles(project.audit, project.ref, own, rows)
-        both = likeness.helped | likeness.hurt | likeness.crossed
-        gallery(
-            [marked(tile, position in both) for tile, position in zip(tiles, rows.tolist(), strict=True)],
-            key=state.side(key, name),
-            label=f"Rows that {key} {spoken_name(question.query)}",
-        )
+        st.caption(plain(spoken_name(question.query)).capitalize())
+        card(card_of(project, question, width=CARD_WIDTH), key=state.side(state.QUERY_CARD, name))
+    both = likeness.helped | likeness.hurt | likeness.crossed
+    sides = []
+    for rows, helped in ((own.scores.top(SHOWN), True), (own.scores.bottom(SHOWN), False)):
+        side = side_of(project, own, rows, helped=helped)
+        tiles = [marked(tile, position in both) for tile, position in zip(side.tiles, rows.tolist(), strict=True)]
+        label = f"{side.label} {spoken_name(question.query)}"
+        sides.append(replace(side, label=label, tiles=tuple(tiles)))
+    shown = Board(asked=question.asked, selected="", sides=tuple(sides))
+    board(shown, key=state.side(state.BOARD, name), on_select=lambda _row: None)
 
 
 def marked(tile: Tile, shared: bool) -> Tile:

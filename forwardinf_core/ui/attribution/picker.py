@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 import streamlit as st
 
 from forwardinf_core.errors import AuditError
-from forwardinf_core.ui import address, answers, messages, state
+from forwardinf_core.ui import address, answers, frame, messages, state, thumbs
 from forwardinf_core.ui.address import Address
-from forwardinf_core.ui.attribution.question import OWN_LABEL, REFINED, Project
+from forwardinf_core.ui.attribution.question import OWN_LABEL, REFINED, Project, is_quick
 from forwardinf_core.ui.components.gallery import gallery
 from forwardinf_core.ui.wording import counted
 
@@ -20,7 +22,7 @@ ROWS_WIDE, ROWS_NARROW = 48, 16
 
 @st.fragment
 def picker(project: Project, drawn: Address, *, wide: bool) -> None:
-    """Draw the choice of a query; choosing one changes the link and draws the whole screen again."""
+    """Draw the choice of a query; filters draw only this again, choosing a query the screen."""
     with messages.guard():
         source = st.segmented_control(
             "Explain a prediction for",
@@ -32,15 +34,12 @@ def picker(project: Project, drawn: Address, *, wide: bool) -> None:
             persist_state="session",
         )
         if source == SOURCES[0]:
-            browse_test_rows(project, drawn.query, wide=wide)
+            browse_test_rows(project, drawn, wide=wide)
         else:
             upload(project)
-    now = address.read()
-    if (now.query, now.compare) != (drawn.query, drawn.compare):
-        st.rerun()
 
 
-def browse_test_rows(project: Project, shown_query: str, *, wide: bool) -> None:
+def browse_test_rows(project: Project, drawn: Address, *, wide: bool) -> None:
     """Draw the filters and one page of test rows."""
     audit = project.audit
     columns = st.columns([1.1, 1, 1.2], vertical_alignment="bottom") if wide else [st.container() for _ in range(3)]
@@ -83,9 +82,10 @@ def browse_test_rows(project: Project, shown_query: str, *, wide: bool) -> None:
         answers.query_tiles(audit, project.ref, rows),
         key=state.PICK_GALLERY,
         label="Test rows",
-        selected=shown_query,
+        selected=drawn.query,
         tile_width=84 if wide else 58,
         follow=False,
+        early="" if wide else early_address(project),
         on_select=choose,
     )
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
@@ -95,19 +95,29 @@ def browse_test_rows(project: Project, shown_query: str, *, wide: bool) -> None:
 
 
 def choose(query: str) -> None:
-    """Make a query the one the screen explains, or the second one where a comparison waits for it."""
+    """Make a query the one the screen explains, or the second one where a comparison waits for it; draw the screen."""
     named = address.read()
-    if st.session_state.get(state.PICK_FOR_COMPARISON):
-        st.session_state.pop(state.PICK_FOR_COMPARISON)
+    if st.session_state.pop(state.PICK_FOR_COMPARISON, None):
         address.go(compare=query if query != named.query else "")
-        return
-    address.go(
-        query=query,
-        row="",
-        compare="",
-        target=named.target if named.target == OWN_LABEL else "",
-        method="" if named.method == REFINED else named.method,
-    )
+    else:
+        address.go(query=query, row="", compare="", **carried_over(named))
+    frame.redraw()
+
+
+def carried_over(named: Address) -> dict[str, str]:
+    """Return what the next question keeps of the one in the link: its kind of target, and a method asked for."""
+    return {
+        "target": named.target if named.target == OWN_LABEL else "",
+        "method": "" if named.method == REFINED else named.method,
+    }
+
+
+def early_address(project: Project) -> str:
+    """Return where the browser can fetch the answer to the next choice, "" where choosing leads elsewhere."""
+    kept = carried_over(address.read())
+    if st.session_state.get(state.PICK_FOR_COMPARISON) or not is_quick(project, kept["method"]):
+        return ""
+    return f"/answers/{thumbs.token_of(project.ref)}?{urlencode(kept)}"
 
 
 def upload(project: Project) -> None:

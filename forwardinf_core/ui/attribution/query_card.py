@@ -1,14 +1,14 @@
-"""The query: its picture, what the model says of it, and the class the question is about."""
+"""The query's card with the choice of the class the question is about."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from forwardinf_core.ui import address, answers, state, thumbs
+from forwardinf_core.ui import address, state
+from forwardinf_core.ui.attribution.drawn import card_of
 from forwardinf_core.ui.attribution.question import OWN_LABEL, Project, Question
-from forwardinf_core.ui.components.bars import Bar, bars
-from forwardinf_core.ui.components.picture import picture
-from forwardinf_core.ui.wording import class_name, plain, share
+from forwardinf_core.ui.components.card import card
+from forwardinf_core.ui.wording import class_name, plain
 
 OTHER = "other"
 
@@ -16,53 +16,8 @@ OTHER = "other"
 def query_card(project: Project, question: Question) -> None:
     """Draw the query with its prediction and the choice of the class asked about."""
     with st.container(border=True, gap="small"):
-        picture(source_of(project, question.query), key=state.QUERY_PICTURE, alt=spoken_name(question.query), width=216)
-        st.markdown(verdict(project, question))
-        class_bars(project, question, key=state.QUERY_BARS)
+        card(card_of(project, question), key=state.QUERY_CARD)
         target_picker(project, question)
-
-
-def source_of(project: Project, query: str) -> str:
-    """Return the address of a query's picture as the model sees it."""
-    return thumbs.address(project.ref, thumbs.SHOWN, query)
-
-
-def spoken_name(query: str) -> str:
-    """Return a query's name for people: "test row 17", "your image"."""
-    kind, _, name = query.partition(":")
-    return f"test row {name}" if kind == "test" else "your image"
-
-
-def verdict(project: Project, question: Question) -> str:
-    """Say in one sentence what the model and the label say."""
-    said = question.prediction
-    name = plain(class_name(project.audit.classes, said.prediction))
-    sentence = f"The model says **{name}**, {share(said.confidence)} sure."
-    if said.label < 0:
-        return f"{sentence} :gray[This image has no label.]"
-    if said.label == said.prediction:
-        return f"{sentence} So does the label."
-    return f"{sentence} The label says **{plain(class_name(project.audit.classes, said.label))}**. :red-badge[wrong]"
-
-
-def class_bars(project: Project, question: Question, *, key: str) -> None:
-    """Draw the probabilities of the classes that matter here."""
-    said = question.prediction
-    bars(
-        [
-            Bar(
-                name=project.audit.classes[code],
-                start=0.0,
-                end=float(said.probabilities[code]),
-                value=share(float(said.probabilities[code])),
-                mark="label" if code == said.label else "",
-                tone="accent" if code == question.target else "quiet",
-            )
-            for code in answers.class_shares(said, question.target)
-        ],
-        key=key,
-        label="Probabilities by class",
-    )
 
 
 def target_picker(project: Project, question: Question) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import streamlit as st
-
 from forwardinf_core.errors import DataError
-from forwardinf_core.ui import thumbs
 from forwardinf_core.ui.address import Address
+from forwardinf_core.ui.kept import KeptBy
 
 if TYPE_CHECKING:
     from forwardinf_core.audits.audit import Audit
@@ -18,6 +16,8 @@ if TYPE_CHECKING:
 QUICK, REFINED = "head", "tail"
 OWN_LABEL = "label"  # in the link: the target is the row's own label
 ANSWERS_KEPT = 64
+_ANSWERS: KeptBy[Attribution] = KeptBy(ANSWERS_KEPT)
+_PREDICTIONS: KeptBy[Prediction] = KeptBy(4 * ANSWERS_KEPT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,15 @@ class Question:
     target: int
     method: str
 
+    @property
+    def asked(self) -> str:
+        """What tells this question from others."""
+        return f"{self.query}|{self.target}|{self.method}"
+
 
 def ask(project: Project, address: Address, query: str) -> Question:
     """Return the question in the link. Raises AuditError where the query or the class does not exist."""
-    prediction = predict(thumbs.token_of(project.ref), query, project.audit)
+    prediction = _PREDICTIONS.get(project.audit, query, lambda: project.audit.predict(query))
     target = target_of(address.target, prediction, project.audit.classes)
     return Question(query, prediction, target, method_of(project, address))
 
@@ -67,37 +72,23 @@ def method_of(project: Project, address: Address) -> str:
     return QUICK if QUICK in names or not names else names[0]
 
 
-@st.cache_resource(max_entries=4 * ANSWERS_KEPT, show_spinner=False)
-def predict(token: str, query: str, _audit: Audit) -> Prediction:  # noqa: ARG001  # the token names project and process
-    """Return what the model says of a query."""
-    return _audit.predict(query)
-
-
 def answer(project: Project, question: Question) -> Attribution:
     """Return the answer to a question; computed at most once. For methods that take long, only when it is stored."""
-    token = thumbs.token_of(project.ref)
-    return _attribute(token, question.query, question.method, question.target, project.audit)
+    return _ANSWERS.get(
+        project.audit,
+        question.asked,
+        lambda: project.audit.attribute(question.query, method=question.method, target=question.target),
+    )
 
 
-@st.cache_resource(max_entries=ANSWERS_KEPT, show_spinner=False)
-def _attribute(token: str, query: str, method: str, target: int, _audit: Audit) -> Attribution:  # noqa: ARG001
-    return _audit.attribute(query, method=method, target=target)
+def is_quick(project: Project, method: str) -> bool:
+    """Say whether a method in the link ("" = the default) answers at once."""
+    name = method_of(project, Address(method=method))
+    return any(info.name == name and info.scope == "head" for info in project.audit.methods())
 
 
 def job_for(project: Project, question: Question) -> str | None:
     """Return the job that works on the answer, started if need be, or None where the answer is at hand."""
-    infos = {info.name: info for info in project.audit.methods()}
-    info = infos.get(question.method)
-    if info is not None and info.scope == "head":
+    if is_quick(project, question.method):
         return None
     return project.audit.attribute_job(question.query, question.method, question.target)
-
-
-def is_ready(project: Project, job: str | None) -> bool:
-    """Say whether a job's answer can be read. Raises the AuditError that stopped it."""
-    if job is None:
-        return True
-    progress = project.audit.progress(job)
-    if progress.fault is not None:
-        raise progress.fault
-    return progress.done

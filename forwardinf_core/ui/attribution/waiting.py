@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import streamlit as st
 
-from forwardinf_core.errors import AuditError
-from forwardinf_core.ui import address, messages, state
-from forwardinf_core.ui.attribution.question import QUICK, REFINED, Project, Question, is_ready
+from forwardinf_core.ui import address, frame, messages, state
+from forwardinf_core.ui.attribution.question import QUICK, REFINED, Project, Question
+from forwardinf_core.ui.components.watch import after, watch
 from forwardinf_core.ui.wording import plain
+from forwardinf_core.ui.work.panel import address_of
 
-POLL = "500ms"
-SETTLE_S = 0.8  # seconds a person stays with a query before its refined answer is worked on
+SETTLE_MS = 800  # a person stays with a query so long before its refined answer is worked on
 
 
 @dataclass(frozen=True, slots=True)
-class Refined:
-    """That the work on a refined answer has ended. ``fault`` says why there is none."""
+class Refining:
+    """The refining that this session started last. ``job`` is empty where the answer was there already."""
 
-    asked: tuple[str, int]  # query and target
-    fault: str
+    asked: str
+    job: str
 
 
 def usable_methods(project: Project) -> set[str]:
@@ -43,88 +42,80 @@ def which_answer(project: Project, question: Question) -> None:
                 "Back to the quick answer",
                 key=state.SHOW_QUICK,
                 type="tertiary",
-                on_click=address.go,
-                kwargs={"method": ""},
+                on_click=show,
+                args=("",),
             )
         else:
             st.badge(plain(question.method), icon=":material/science:", color="violet")
 
 
+@st.fragment(key=state.REFINING_BAR)
 def refine_bar(project: Project, question: Question) -> None:
     """Draw how far the refined answer is; when it is ready, offer it without moving anything.
 
-    The work starts when the person has stayed with the query for a moment: who leafs through queries starts none. When
-    it has ended, one quiet redraw ends the polling.
+    The work starts when the person has stayed with the query for a moment: who leafs through queries starts none.
     """
-    asked = (question.query, question.target)
-    ended = st.session_state.get(state.REFINED)
-    if ended is not None and ended.asked == asked:
-        offer(ended)
-        return
-    opened_at = time.monotonic()
-    started: dict[str, str | None] = {}
-
-    @st.fragment(run_every=POLL)
-    def bar() -> None:
-        with messages.guard():
-            if not started:
-                if time.monotonic() - opened_at < SETTLE_S:
-                    return
-                started["job"] = start_refining(project, question)
-            job = started["job"]
-            progress = project.audit.progress(job) if job is not None else None
-            if progress is None or progress.done or progress.fault is not None:
-                fault = progress.fault.title if progress is not None and progress.fault is not None else ""
-                st.session_state[state.REFINED] = Refined(asked, fault)
-                st.rerun()
-            st.caption(f":material/progress_activity: Refining in the background: {progress.fraction:.0%}")
-
-    bar()
+    refining = st.session_state.get(state.REFINING)
+    with messages.guard():
+        if not isinstance(refining, Refining) or refining.asked != question.asked:
+            after(SETTLE_MS, question.asked, key=state.SETTLING, on_end=lambda: start_refining(project, question))
+        elif refining.job and not has_ended(project, refining.job):
+            watch(
+                address_of(project.ref),
+                refining.job,
+                key=state.REFINING_PROGRESS,
+                words="Refining in the background:",
+                slim=True,
+                on_end=lambda: None,
+            )
+        else:
+            offer(project, refining)
 
 
-def offer(refined: Refined) -> None:
+def offer(project: Project, refining: Refining) -> None:
     """Draw the way to the refined answer, or why there is none."""
-    if refined.fault:
-        st.caption(f"There is no refined answer: {plain(refined.fault)}")
+    fault = project.audit.progress(refining.job).fault if refining.job else None
+    if fault is not None:
+        st.caption(f"There is no refined answer: {plain(fault.title)}")
         return
     st.button(
         "Refined answer ready: show it",
         key=state.SHOW_REFINED,
         icon=":material/auto_awesome:",
         type="tertiary",
-        on_click=address.go,
-        kwargs={"method": REFINED},
+        on_click=show,
+        args=(REFINED,),
     )
 
 
-def start_refining(project: Project, question: Question) -> str | None:
+def show(method: str) -> None:
+    """Show the answer by another method."""
+    address.go(method=method)
+    frame.redraw()
+
+
+def start_refining(project: Project, question: Question) -> None:
     """Start to refine this answer and stop refining the one the person has left."""
     job = project.audit.attribute_job(question.query, REFINED, question.target)
-    left = st.session_state.pop(state.REFINING, None)
-    if left is not None and left != job and not project.audit.progress(left).done:
-        project.audit.stop(left)
-    if job is not None:
-        st.session_state[state.REFINING] = job
-    return job
+    left = st.session_state.get(state.REFINING)
+    if isinstance(left, Refining) and left.job and left.job != job and not has_ended(project, left.job):
+        project.audit.stop(left.job)
+    st.session_state[state.REFINING] = Refining(question.asked, job or "")
+
+
+def has_ended(project: Project, job: str) -> bool:
+    """Say whether a job is at work no longer."""
+    progress = project.audit.progress(job)
+    return progress.done or progress.fault is not None
 
 
 def wait_for(project: Project, job: str) -> None:
-    """Draw the progress of a long answer; the screen draws itself again when it is there."""
-
-    @st.fragment(run_every=POLL)
-    def panel() -> None:
-        with messages.guard():
-            try:
-                if is_ready(project, job):
-                    st.rerun()
-            except AuditError as error:
-                messages.show_error(error)
-                st.button("Show the quick answer", key=state.STOP_REFINING, on_click=address.go, kwargs={"method": ""})
-                return
-            progress = project.audit.progress(job)
-            with st.container(border=True):
-                st.progress(progress.fraction, text=plain(progress.note) or "Working")
-                st.caption("You can leave this page: the work goes on, and the answer is kept.")
-                st.button("Show the quick answer", key=state.STOP_REFINING, on_click=address.go, kwargs={"method": ""})
-
-    panel()
+    """Draw the progress of a long answer in its place; it shows by itself when it is there."""
+    fault = project.audit.progress(job).fault
+    if fault is not None:
+        messages.show_error(fault)
+    else:
+        with st.container(border=True, gap="small"):
+            watch(address_of(project.ref), job, key=state.WAITING, words="", slim=False, on_end=lambda: None)
+            st.caption("You can leave this page: the work goes on, and the answer is kept.")
+    st.button("Show the quick answer", key=state.STOP_REFINING, on_click=show, args=("",))

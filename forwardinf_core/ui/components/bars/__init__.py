@@ -16,7 +16,7 @@ _BARS = st.components.v2.component(
     "forwardinf_bars",
     html="<div class='bars' role='list'>\n</div>",
     css=beside(FOLDER, "bars.css"),
-    js=beside(FOLDER, "bars.js"),
+    js=beside(FOLDER, "draw.js") + beside(FOLDER, "bars.js"),
 )
 
 

@@ -16,7 +16,7 @@ _GALLERY = st.components.v2.component(
     "forwardinf_gallery",
     html="<div class='gallery' role='listbox' tabindex='-1'>\n</div>",
     css=beside(FOLDER, "gallery.css"),
-    js=beside(FOLDER, "gallery.js"),
+    js=beside(FOLDER, "listbox.js") + beside(FOLDER, "gallery.js"),
 )
 
 Tone = Literal["helped", "hurt", "neutral"]
@@ -44,12 +44,14 @@ def gallery(
     selected: str = "",
     tile_width: int = 62,
     follow: bool = True,
+    early: str = "",
     on_select: Callable[[str], None] | None = None,
 ) -> str:
     """Draw the tiles and return the id chosen last in this gallery ("" = none yet).
 
     ``selected`` is the id to show as chosen. With ``follow`` the arrow keys choose; without, they only move and Enter
-    chooses. ``on_select`` is called with the new id before the screen is drawn again.
+    chooses. ``early`` is where the answer to a choice is served; the board and the card show it before the server draws
+    the screen again. ``on_select`` is called with the new id before that.
     """
     state = st.session_state.get(key) or {}
     last = state.get("chosen") or {}
@@ -68,6 +70,7 @@ def gallery(
             "turn": int(last.get("turn", 0)),
             "width": tile_width,
             "follow": follow,
+            "early": early,
         },
         default={"chosen": {}},
         on_chosen_change=changed,

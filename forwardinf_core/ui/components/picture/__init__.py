@@ -13,7 +13,7 @@ _PICTURE = st.components.v2.component(
     "forwardinf_picture",
     html="<figure class='picture'>\n</figure>",
     css=beside(FOLDER, "picture.css"),
-    js=beside(FOLDER, "picture.js"),
+    js=beside(FOLDER, "draw.js") + beside(FOLDER, "picture.js"),
 )
 
 

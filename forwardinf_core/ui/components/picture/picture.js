@@ -1,26 +1,3 @@
-// One picture in a square. The old one stays until the new one has loaded, so nothing blinks.
-
-const SHARP_BELOW = 2 // a picture enlarged at least so many times is drawn with sharp pixels
-
 export default function ({ data, parentElement }) {
-  const figure = parentElement.querySelector(".picture")
-  figure.style.maxWidth = `${data.width}px`
-  const shown = figure.querySelector("img")
-  if (shown && shown.getAttribute("src") === data.src) {
-    shown.alt = data.alt
-    return
-  }
-  const next = document.createElement("img")
-  next.alt = data.alt
-  next.draggable = false
-  next.onload = () => {
-    if (data.width / next.naturalWidth >= SHARP_BELOW) next.className = "sharp"
-    figure.replaceChildren(next)
-  }
-  next.onerror = () => {
-    const missing = document.createElement("span")
-    missing.textContent = "no picture"
-    figure.replaceChildren(missing)
-  }
-  next.src = data.src
+  drawPicture(parentElement.querySelector(".picture"), data)
 }
