@@ -30,7 +30,11 @@ TITLES = {
     "canaries": "Looking for planted rows",
     "controls": "Checking the controls",
 }
-PAGES = {"attribute": "attribution", "mislabels": "review", "review-effect": "review"}  # where the result of a kind of job is seen
+PAGES = {
+    "attribute": "attribution",
+    "mislabels": "review",
+    "review-effect": "review",
+}  # where the result of a kind of job is seen
 LOST_AFTER_S = 10.0  # without a sign of life, a look is taken whether the worker still is
 
 
