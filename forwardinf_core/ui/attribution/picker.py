@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from forwardinf_core.errors import AuditError
-from forwardinf_core.ui import address, answers, frame, messages, state, thumbs
+from forwardinf_core.ui import address, answers, messages, state, thumbs
 from forwardinf_core.ui.address import Address
 from forwardinf_core.ui.attribution.question import OWN_LABEL, REFINED, Project, is_quick
 from forwardinf_core.ui.components.gallery import gallery
@@ -21,8 +21,8 @@ ROWS_WIDE, ROWS_NARROW = 48, 16
 
 
 @st.fragment
-def picker(project: Project, drawn: Address, *, wide: bool) -> None:
-    """Draw the choice of a query; filters draw only this again, choosing a query the screen."""
+def picker(project: Project, drawn: Address, *, wide: bool, fragment: str = "") -> None:
+    """Draw the choice of a query; filters draw only this again, choosing a query the fragment or the whole screen."""
     with messages.guard():
         source = st.segmented_control(
             "Explain a prediction for",
@@ -34,12 +34,12 @@ def picker(project: Project, drawn: Address, *, wide: bool) -> None:
             persist_state="session",
         )
         if source == SOURCES[0]:
-            browse_test_rows(project, drawn, wide=wide)
+            browse_test_rows(project, drawn, wide=wide, fragment=fragment)
         else:
-            upload(project)
+            upload(project, fragment)
 
 
-def browse_test_rows(project: Project, drawn: Address, *, wide: bool) -> None:
+def browse_test_rows(project: Project, drawn: Address, *, wide: bool, fragment: str) -> None:
     """Draw the filters and one page of test rows."""
     audit = project.audit
     columns = st.columns([1.1, 1, 1.2], vertical_alignment="bottom") if wide else [st.container() for _ in range(3)]
@@ -86,7 +86,7 @@ def browse_test_rows(project: Project, drawn: Address, *, wide: bool) -> None:
         tile_width=84 if wide else 58,
         follow=False,
         early="" if wide else early_address(project),
-        on_select=choose,
+        on_select=lambda query: choose(query, fragment),
     )
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         st.caption(counted(len(found), "test row"))
@@ -94,14 +94,14 @@ def browse_test_rows(project: Project, drawn: Address, *, wide: bool) -> None:
             st.pagination(pages, key=state.PICK_PAGE, max_visible_pages=5, persist_state="session")
 
 
-def choose(query: str) -> None:
-    """Make a query the one the screen explains, or the second one where a comparison waits for it; draw the screen."""
+def choose(query: str, fragment: str) -> None:
+    """Make a query the one the screen explains, or the second one where a comparison waits for it; draw it again."""
     named = address.read()
     if st.session_state.pop(state.PICK_FOR_COMPARISON, None):
         address.go(compare=query if query != named.query else "")
     else:
         address.go(query=query, row="", compare="", **carried_over(named))
-    frame.redraw()
+    st.rerun(fragment or "app")
 
 
 def carried_over(named: Address) -> dict[str, str]:
@@ -120,7 +120,7 @@ def early_address(project: Project) -> str:
     return f"/answers/{thumbs.token_of(project.ref)}?{urlencode(kept)}"
 
 
-def upload(project: Project) -> None:
+def upload(project: Project, fragment: str) -> None:
     """Draw the upload of an image; what the service refuses is said calmly."""
 
     def received() -> None:
@@ -129,7 +129,7 @@ def upload(project: Project) -> None:
         if file is None:
             return
         try:
-            choose(project.audit.add_upload(file.getvalue(), file.name))
+            choose(project.audit.add_upload(file.getvalue(), file.name), fragment)
         except AuditError as error:
             st.session_state[state.UPLOAD_FAULT] = error
 

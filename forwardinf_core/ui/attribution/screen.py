@@ -28,7 +28,7 @@ def screen(project: Project) -> None:
     named = address.read()
     if not named.query:
         frame.heading("Attribution", "Choose a prediction and see which training rows helped it, and which hurt it.")
-        picker(project, named, wide=True)
+        picker(project, named, wide=True, fragment=state.SCREEN)
         return
     frame.heading("Attribution", "Which training rows made the model say this?")
     if named.compare:
@@ -57,7 +57,7 @@ def explained(project: Project, named: Address) -> None:
         if question is not None:
             query_card(project, question)
             compare_choice()
-        picker(project, named, wide=False)
+        picker(project, named, wide=False, fragment=state.SCREEN)
     if question is not None:
         with which, messages.guard():
             which_answer(project, question)

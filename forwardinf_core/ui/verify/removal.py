@@ -9,11 +9,11 @@ import streamlit as st
 
 from forwardinf_core.errors import AuditError
 from forwardinf_core.ui import address, answers, frame, messages, state
+from forwardinf_core.ui.attribution.drawn import card_of
 from forwardinf_core.ui.attribution.picker import picker
-from forwardinf_core.ui.attribution.query_card import source_of, spoken_name, verdict
 from forwardinf_core.ui.attribution.question import Project, Question, answer, ask
+from forwardinf_core.ui.components.card import card
 from forwardinf_core.ui.components.gallery import gallery
-from forwardinf_core.ui.components.picture import picture
 from forwardinf_core.ui.verify.at_work import follow, latest
 from forwardinf_core.ui.verify.removal_chart import removal_chart
 from forwardinf_core.ui.wording import class_name, counted, duration, plain, share
@@ -60,8 +60,7 @@ def removal_part(project: Project) -> None:
 def query_side(project: Project, question: Question) -> None:
     """Draw the query, what the model says of it, and the way to its rows and to another query."""
     with st.container(border=True, gap="small"):
-        picture(source_of(project, question.query), key=state.QUERY_PICTURE, alt=spoken_name(question.query), width=216)
-        st.markdown(verdict(project, question))
+        card(card_of(project, question), key=state.QUERY_CARD)
         target = plain(class_name(project.audit.classes, question.target))
         st.caption(f"Asked about **{target}**, rows ranked by **{plain(question.method)}**.")
         st.page_link(

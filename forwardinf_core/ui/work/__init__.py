@@ -1,1 +1,17 @@
 """Long work on the screen: the panel in the sidebar, the progress of an answer in its place, and what they ask."""
+
+from __future__ import annotations
+
+
+def cancel(job_id: int) -> None:
+    """Stop a job."""
+    from forwardinf_core.jobs import run
+
+    run.cancel(job_id)
+
+
+def retry(job_id: int) -> None:
+    """Go on with a job."""
+    from forwardinf_core.jobs import run
+
+    run.retry(job_id)
