@@ -15,7 +15,7 @@ from forwardinf_core.errors import DataError, ProjectError
 from forwardinf_core.jobs.context import JobContext
 from forwardinf_core.jobs.registry import job
 from forwardinf_core.models.baseline import Baseline, BaselineConfig
-from forwardinf_core.models.baseline_folder import save_baseline
+from forwardinf_core.models.baseline_folder import save_baseline, save_training
 from forwardinf_core.models.preprocessing import PixelPreprocessing
 from forwardinf_core.models.training import TrainingOptions, TrainingState, evaluate, suitable_options, train
 from forwardinf_core.projects.load import Project, open_project
@@ -82,7 +82,12 @@ def fit(context: JobContext, options: FitOptions) -> dict[str, Option]:
     resume = last_state(context)
     train(module, pixels, labels, training, normalise=preprocessing.normalise, resume=resume, on_epoch=on_epoch)
     folder = project.root / project.config.model.path
-    write_folder(folder, lambda draft: save_baseline(draft, module, rows.classes, preprocessing))
+
+    def write(draft: Path) -> None:
+        save_baseline(draft, module, rows.classes, preprocessing)
+        save_training(draft, training)
+
+    write_folder(folder, write)
     return {
         "model": str(folder / "model.safetensors"),
         "test_accuracy": test_accuracy(project, module, rows.classes, preprocessing),

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from forwardinf_core.commands import bench_leakage
+from forwardinf_core.commands import bench_compare, bench_leakage
 from forwardinf_core.commands.bench_tracing import tracing
 from forwardinf_core.commands.output import AsJson, print_json, print_table
 from forwardinf_core.commands.progress import progress_line
@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
     group.command("jobs")(jobs)
     group.command("kills")(kills)
     group.command("tracing")(tracing)
+    bench_compare.register(group)
     bench_leakage.register_in(group)
     app.add_typer(group, name="bench")
 

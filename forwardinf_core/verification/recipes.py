@@ -14,6 +14,7 @@ from forwardinf_core.audits.fitting import FitOptions, training_options
 from forwardinf_core.datasets.rows import DataRows
 from forwardinf_core.errors import ModelError
 from forwardinf_core.models.baseline import Baseline
+from forwardinf_core.models.baseline_folder import load_training
 from forwardinf_core.models.preprocessing import PixelPreprocessing
 from forwardinf_core.models.rows import ModelRows
 from forwardinf_core.store.arrays import ArrayWriter, Layout, is_complete, open_tensor
@@ -42,7 +43,8 @@ def recipe_of(audit: Audit, report: Report | None = None) -> Recipe:
             f"A model of kind {audit.model.kind} cannot be retrained here: how it was trained is not known.",
             hint=HEAD_ONLY,
         )
-    options = training_options(audit.train, preprocessing, FitOptions())
+    folder = audit.project.root / audit.project.config.model.path
+    options = load_training(folder) or training_options(audit.train, preprocessing, FitOptions())
     mean, spread = (tuple(255 * value for value in part) for part in (preprocessing.mean, preprocessing.std))
     return ImageRecipe(module.config, options, as_bytes(audit, audit.train, report), Moments(mean, spread))
 

@@ -31,7 +31,7 @@ OPTIONS = LdsOptions("head", subsets=10, seeds=1, queries=6)
 @pytest.fixture(autouse=True)
 def short_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Train for one epoch, in this process."""
-    monkeypatch.setattr(recipes, "training_options", lambda *_: TrainingOptions(epochs=1))
+    monkeypatch.setattr(recipes, "load_training", lambda *_: TrainingOptions(epochs=1))
     monkeypatch.setattr(fidelity, "available_threads", lambda: 1)
 
 

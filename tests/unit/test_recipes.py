@@ -11,7 +11,9 @@ from torch import nn
 
 from forwardinf_core.audits.audit import Audit
 from forwardinf_core.errors import ModelError
+from forwardinf_core.models.baseline_folder import load_training
 from forwardinf_core.models.rows import ModelRows
+from forwardinf_core.projects.demos import digits
 from forwardinf_core.verification.image_recipe import ImageRecipe
 from forwardinf_core.verification.recipes import can_be_retrained, recipe_of, retraining_of
 from forwardinf_core.verification.retraining import Task
@@ -23,6 +25,15 @@ def test_a_project_is_retrained_on_its_own_rows_as_its_model_sees_them(digits_au
     assert np.array_equal(recipe.rows.labels, digits_audit.train_labels)
     expected = ModelRows(digits_audit.model, digits_audit.train).batch(5, 9)["x"]
     torch.testing.assert_close(recipe.normalise(recipe.rows.inputs[5:9]), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_project_is_retrained_as_its_model_was_trained(digits_audit: Audit) -> None:
+    recipe = recipe_of(digits_audit)
+    assert isinstance(recipe, ImageRecipe)
+    assert recipe.options == digits.TRAINING
+    folder = digits_audit.project.root / "model"
+    assert load_training(folder) == digits.TRAINING
+    assert load_training(folder.parent) is None
 
 
 def test_retraining_watches_all_training_rows_and_then_all_test_rows(digits_audit: Audit) -> None:

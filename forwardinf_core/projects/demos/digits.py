@@ -20,7 +20,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from forwardinf_core.models.baseline import Baseline, BaselineConfig
-from forwardinf_core.models.baseline_folder import save_baseline
+from forwardinf_core.models.baseline_folder import save_baseline, save_training
 from forwardinf_core.models.preprocessing import PixelPreprocessing
 from forwardinf_core.models.training import TrainingOptions, TrainingState, train
 from forwardinf_core.projects.demos.building import (
@@ -206,3 +206,4 @@ def _train_model(rows: _Rows, folder: Path, report: Report) -> None:
         module = Baseline(BaselineConfig(n_classes=len(CLASSES), channels=1, size=size, width=WIDTH))
     train(module, pixels, torch.from_numpy(rows.label), TRAINING, normalise=preprocessing.normalise, on_epoch=on_epoch)
     save_baseline(folder, module, CLASSES, preprocessing)
+    save_training(folder, TRAINING)

@@ -1,0 +1,1 @@
+"""``bench compare``: our methods, baselines and libraries on the same models, rows, queries and cores, in one run."""
