@@ -38,6 +38,7 @@ KIND = "review-effect"
 VERSION = 1
 SEEDS = (0, 1, 2)
 RESAMPLINGS = 2000
+AT_ONCE = 3e8  # rows × weights × refits of a head that a person waits for: a few seconds on two cores
 ORIGINAL, CLEANED, TOP = ARMS = ("as it is", "reviewed", "top dropped")
 
 Part = Literal["head", "model"]
@@ -124,6 +125,14 @@ def effect_now(audit: Audit, options: EffectOptions) -> Effect:
     """Return the comparison, read back where it is stored, else made here and now: seconds for the head."""
     found = find_effect(audit, options)
     return found if found is not None else _opened(_compared(audit, options, AtOnce()))
+
+
+def is_quick(audit: Audit, options: EffectOptions) -> bool:
+    """Say whether the comparison takes seconds, so that a person can wait for it."""
+    if options.part != "head" or not audit.is_ready("head"):
+        return False
+    features = audit.workplace(AtOnce()).scope("head").rows.batch(0, 1)[FEATURES].shape[1]
+    return len(audit.train) * int(features) * len(audit.classes) * len(ARMS) <= AT_ONCE
 
 
 def can_retrain(audit: Audit, part: Part) -> bool:

@@ -26,7 +26,7 @@ def records(server: Server) -> list[Decision]:
     return kept.read(ProjectFolder(Path(server.home) / "demos" / "digits"), "mislabels")
 
 
-def opened(watched: Watched, server: Server, link: str = "") -> Page:
+def opened(watched: Watched, server: Server, link: str = "?rows=all") -> Page:
     """Open the review on the demo, searching it first where that has not been done."""
     page = watched.open(f"{server.url}/review{link}")
     expect(page.get_by_role("heading", name="Review", level=1)).to_be_visible()
@@ -56,10 +56,10 @@ def press(page: Page, keys: str, gap_ms: int = FAST_MS) -> None:
 def test_twenty_keys_at_twenty_milliseconds_are_all_kept_and_survive_a_reload(server: Server, watched: Watched) -> None:
     page = opened(watched, server)
     before, left = len(records(server)), total(page)
-    press(page, "krdukrdukrdukrdukrdu")
+    press(page, "kdukdukdukdukdukdukd")
     saved(page)
     made = records(server)[before:]
-    assert [one.action for one in made] == ["keep", "relabel", "drop", "unsure"] * 5
+    assert [one.action for one in made] == (["keep", "drop", "unsure"] * 7)[:20]
     assert len({one.row_id for one in made}) == 20
     page.reload()
     expect(page.locator(CARD)).to_be_visible()

@@ -160,6 +160,7 @@ def test_effect_export_agreement_and_log_show_what_there_is(screens: Screens, se
     made = [Decision("mislabels", "train", row, "drop", reviewer="Zoe") for row in rows[:12]]
     record(searched.project, [*made, Decision("mislabels", "train", rows[0], "keep", reviewer="Ann")])
     app.run()
+    app.button(key=state.EFFECT_START).click().run()
     assert not app.exception
     assert re.search(r"Accuracy on 497 labelled test rows", words(app))
     app.session_state[state.REVIEW_MORE] = "Export"

@@ -16,6 +16,7 @@ from forwardinf_core.audits.review_effect import (
     can_retrain,
     effect_now,
     find_effect,
+    is_quick,
     options_for,
     start_effect,
 )
@@ -60,7 +61,7 @@ def effect_panel(desk: Desk, ledger: Ledger) -> None:
     chosen: Part = part or parts[0]
     top = desk.review.ranking[: int(k)].tolist()
     options = options_for(chosen, changes.relabel, changes.drop, top)
-    found = effect_now(audit, options) if chosen == "head" else find_effect(audit, options)
+    found = find_effect(audit, options)
     if found is not None:
         shown(found)
         return
@@ -70,14 +71,16 @@ def effect_panel(desk: Desk, ledger: Ledger) -> None:
     if active is not None:
         watch(active, "Training networks")
         return
-    st.caption("Nine networks are trained: three seeds on each of the three sets of rows.")
+    trained = "The last layer is" if chosen == "head" else "Nine networks are"
+    st.caption(f"{trained} trained on the rows as they are, as reviewed, and without the top {int(k):,} unreviewed.")
     st.button("Train and compare", key=state.EFFECT_START, type="primary", on_click=start, args=(desk, options))
 
 
 def start(desk: Desk, options: EffectOptions) -> None:
-    """Hand the comparison to the worker."""
+    """Make the comparison where that takes seconds, else hand it to the worker."""
     with messages.guard():
-        start_effect(desk.project.audit, options)
+        audit = desk.project.audit
+        (effect_now if is_quick(audit, options) else start_effect)(audit, options)
 
 
 def shown(found: Effect) -> None:

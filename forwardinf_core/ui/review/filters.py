@@ -82,7 +82,7 @@ def named_select(
         title,
         options,
         index=options.index(chosen) if chosen in options else 0,
-        format_func=lambda option: names[options.index(option)],
+        format_func=dict(zip(options, names, strict=True)).__getitem__,
         key=widget,
         on_change=changed,
     )

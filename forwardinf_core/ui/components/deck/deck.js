@@ -218,7 +218,8 @@ class Deck {
     if (event.altKey || event.ctrlKey || event.metaKey || document.querySelector("[role=dialog]")) return
     const typing = event.composedPath().some((at) => at.matches?.("input, textarea, select, [contenteditable=true]"))
     if (typing) {
-      if (["Enter", "Escape"].includes(event.key)) event.composedPath()[0].blur()
+      const field = this.find(".comment")
+      if (["Enter", "Escape"].includes(event.key) && event.composedPath()[0] === field) field.blur()
       return
     }
     if (this.take(event)) {
@@ -240,9 +241,7 @@ class Deck {
       if (choice) this.choose(choice[0])
       return true
     }
-    const outside = event.composedPath().some((at) => at.getAttribute?.("role") === "listbox")
-    if (key === "ArrowLeft" || key === "ArrowRight") {
-      if (outside) return false
+    if ((key === "ArrowLeft" || key === "ArrowRight") && this.hasKeyboard()) {
       this.act(key === "ArrowLeft" ? "back" : "forth")
       return true
     }
@@ -266,6 +265,7 @@ class Deck {
     const item = this.items.get(this.cursor)
     const isOver = this.cursor >= this.data.total && !isGrid
     this.root.dataset.state = isOver ? "over" : isGrid ? "grid" : item ? "card" : "loading"
+    this.root.classList.toggle("texts", this.data.isText)
     this.root.dataset.cursor = String(this.cursor)
     if (isGrid) this.grid.draw()
     else if (item) this.card.draw(item, this.cursor)
@@ -303,13 +303,13 @@ class Deck {
   renderActions(item) {
     const isGrid = this.mode === "grid"
     const several = isGrid && this.grid.chosen.size > 1 ? this.grid.chosen.size : 0
-    const target = item && !isGrid && item.s !== item.l ? ` to ‘${this.name(item.s)}’` : isGrid ? " to suggested" : ""
+    const target = item && !isGrid && item.s !== item.l ? ` to ‘${this.name(item.s)}’` : ""
     this.find("[data-act=relabel] .words").textContent = `Relabel${target}`
     this.find("[data-act=relabel]").disabled = !isGrid && (!item || item.s === item.l)
     for (const action of ["keep", "drop", "unsure"]) this.find(`[data-act=${action}]`).disabled = !isGrid && !item
     this.find("[data-act=undo]").disabled = !this.journal.done.length
     this.find("[data-act=redo]").disabled = !this.journal.undone.length
-    this.find(".picked").textContent = several ? `${several} rows chosen` : isGrid ? "Click or Space chooses, A all" : ""
+    this.find(".picked").textContent = several ? `${several} rows chosen` : isGrid ? "Click chooses, A all" : ""
   }
 
   renderBar() {

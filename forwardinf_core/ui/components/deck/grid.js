@@ -63,7 +63,11 @@ class Grid {
     const frame = element("div", this.deck.data.isText ? "frame text" : "frame")
     frame.append(this.deck.data.isText ? element("p", "", item.x) : this.deck.small(item.p))
     frame.append(element("span", "said"))
-    if (item.b) frame.append(element("span", "badge", item.b))
+    if (item.b) {
+      const badge = element("span", "badge", "planted")
+      badge.title = item.b
+      frame.append(badge)
+    }
     const line = element("div", "line")
     line.append(element("span", "from", this.deck.name(item.l)))
     if (item.s !== item.l) line.append(element("span", "arrow", "→"), element("span", "to", this.deck.name(item.s)))
