@@ -234,10 +234,13 @@ class Audit:
         """Return the text of a training or test row, whole. Raises DataError where rows are no texts."""
         return texts_of({"train": self.train, "test": self.test}[split]).text(position)
 
-    def text_of(self, query: str) -> tuple[str, int]:
-        """Return the whole text of a query and how many of its characters the model reads."""
-        text = self.queries.text(query)
-        return text, len(self.model.encoding.read(text))
+    def text_of(self, query: str) -> str:
+        """Return the text of a query, whole."""
+        return self.queries.text(query)
+
+    def characters_read(self, text: str) -> int:
+        """Return how many characters of a text the model reads."""
+        return len(self.model.encoding.read(text))
 
     def shown(self, query: str) -> bytes:
         """Return the query as the model sees it, as PNG."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from forwardinf_core.ui import thumbs, wording
+from forwardinf_core.ui import texts, thumbs, wording
 from forwardinf_core.ui.components.gallery import Tile, Tone
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def query_tiles(audit: Audit, project_ref: str, positions: NDArray[np.int64]) ->
             Tile(
                 id=f"test:{audit.test_ids[position]}",
                 src=thumbs.address(project_ref, "test", position),
+                text=texts.on_tile(audit, "test", position),
                 title=f"{name}, not {audit.classes[label]}" if wrong else name,
                 tone="hurt" if wrong else "neutral",
                 note="" if wrong else wording.whole_percent(float(said.confidence[position])),
@@ -98,6 +99,7 @@ def training_tiles(audit: Audit, project_ref: str, answer: Attribution, position
             Tile(
                 id=audit.train_ids[position],
                 src=thumbs.source(audit, project_ref, "train", position),
+                text=texts.on_tile(audit, "train", position),
                 title=label,
                 note=standing.removeprefix("top ").removeprefix("bottom "),
                 tone=tone_of(score),

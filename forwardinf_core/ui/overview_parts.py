@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from forwardinf_core.ui import frame, messages, state, thumbs
+from forwardinf_core.ui import frame, messages, state, texts, thumbs
 from forwardinf_core.ui.attribution.question import Project
 from forwardinf_core.ui.components.gallery import Tile, gallery
 from forwardinf_core.ui.wording import counted, plain, size
@@ -69,6 +69,7 @@ def confusion_tile(project: Project, found: Overview, pair: Confusion) -> Tile:
     return Tile(
         id=f"test:{first}",
         src=thumbs.address(project.ref, "test", project.audit.test_ids.index(first)),
+        text=texts.on_tile(project.audit, "test", project.audit.test_ids.index(first)),
         title=f"{label} \u2192 {said}",
         note=f"{pair.count}\u00d7",
         hint=f"{counted(pair.count, 'row')} labelled {label} that the model calls {said}",

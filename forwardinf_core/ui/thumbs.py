@@ -44,7 +44,7 @@ def source(audit: Audit, project_ref: str, split: str, position: int) -> str:
     """Return what an image element shows of a row: a small picture itself, else the address of its thumbnail."""
     try:
         content, media_type = picture(audit, split, position)
-    except AuditError:  # an image that cannot be read: the tile says so when its address brings nothing
+    except AuditError:  # a text, or an image that cannot be read: the tile says so when its address brings nothing
         return address(project_ref, split, position)
     if len(content) > SMALL:
         return address(project_ref, split, position)

@@ -42,6 +42,7 @@ class FakeAudit:
     folder = Path("/nowhere/digits")
     origin = "Handwritten digits bundled with scikit-learn."
     task = "image-classification"
+    content = "image"
 
     def __init__(self, *, classes: tuple[str, ...] = tuple("0123456789"), tail_polls: int = 0) -> None:
         features, labels = digits()

@@ -49,7 +49,8 @@ def test_a_typed_text_gets_the_answer_of_the_same_test_row(text_audit: Audit) ->
     found = text_audit.attribute(typed, target=known.target)
     assert found.prediction.prediction == known.prediction.prediction
     np.testing.assert_allclose(found.scores.score, known.scores.score, rtol=1e-4, atol=1e-8)
-    assert text_audit.text_of(typed) == (PLANTED_TEXT, len(PLANTED_TEXT))
+    assert text_audit.text_of(typed) == PLANTED_TEXT
+    assert text_audit.characters_read(PLANTED_TEXT) == len(PLANTED_TEXT)
 
 
 @pytest.mark.parametrize("text", ["a\x00b", "<b>bold</b>", "שלום עולם", "🙂", "\ud800", "x" * 200_000])

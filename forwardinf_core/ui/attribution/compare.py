@@ -53,14 +53,14 @@ def summary(likeness: answers.Likeness) -> str:
 def one_side(project: Project, question: Question, own: Attribution, likeness: answers.Likeness, name: str) -> None:
     """Draw one query with its two galleries."""
     with st.container(border=True):
-        st.caption(plain(spoken_name(question.query)).capitalize())
+        st.caption(plain(spoken_name(question.query, project.audit.content)).capitalize())
         card(card_of(project, question, width=CARD_WIDTH), key=state.side(state.QUERY_CARD, name))
     both = likeness.helped | likeness.hurt | likeness.crossed
     sides = []
     for rows, helped in ((own.scores.top(SHOWN), True), (own.scores.bottom(SHOWN), False)):
         side = side_of(project, own, rows, helped=helped)
         tiles = [marked(tile, position in both) for tile, position in zip(side.tiles, rows.tolist(), strict=True)]
-        label = f"{side.label} {spoken_name(question.query)}"
+        label = f"{side.label} {spoken_name(question.query, project.audit.content)}"
         sides.append(replace(side, label=label, tiles=tuple(tiles)))
     shown = Board(asked=question.asked, selected="", sides=tuple(sides))
     board(shown, key=state.side(state.BOARD, name), on_select=lambda _row: None)

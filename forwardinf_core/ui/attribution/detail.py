@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from forwardinf_core.errors import AuditError
-from forwardinf_core.ui import answers, state, thumbs
+from forwardinf_core.ui import answers, state, texts, thumbs
 from forwardinf_core.ui.attribution.question import Project
 from forwardinf_core.ui.components.bars import Bar, bars
+from forwardinf_core.ui.components.passage import passage
 from forwardinf_core.ui.components.picture import picture
 from forwardinf_core.ui.wording import class_name, counted, effect, plain, signed, standing
 
@@ -24,10 +25,14 @@ def detail(project: Project, answer: Attribution, position: int | None) -> None:
             st.caption("The link names a training row that this project does not have. Choose a row above to open it.")
             return
         audit = project.audit
-        image, words, labels = st.columns([0.8, 1.5, 1.7], gap="medium")
+        is_text = audit.content == "text"
+        image, words, labels = st.columns([1.6, 1.2, 1.3] if is_text else [0.8, 1.5, 1.7], gap="medium")
         with image:
-            source = thumbs.address(project.ref, "train", position)
-            picture(source, key=state.ROW_PICTURE, alt=f"training row {audit.train_ids[position]}", width=150)
+            alt = f"training row {audit.train_ids[position]}"
+            if is_text:
+                passage(texts.of_row(audit, "train", position), key=state.ROW_TEXT, label=alt)
+            else:
+                picture(thumbs.address(project.ref, "train", position), key=state.ROW_PICTURE, alt=alt, width=150)
         with words, st.container(gap="xsmall"):
             describe(project, answer, position)
         with labels, st.container(gap="xsmall"):

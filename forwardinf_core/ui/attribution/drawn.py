@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from forwardinf_core.errors import AuditError
-from forwardinf_core.ui import answers, thumbs
+from forwardinf_core.ui import answers, texts, thumbs
 from forwardinf_core.ui.address import Address
 from forwardinf_core.ui.attribution.question import Project, Question, answer, ask, is_quick
 from forwardinf_core.ui.components.bars import Bar
@@ -68,12 +68,14 @@ def side_of(project: Project, found: Attribution, rows: NDArray[np.int64], *, he
 def card_of(project: Project, question: Question, *, width: int = CARD_WIDTH) -> Card:
     """Return the card of the query."""
     said, classes = question.prediction, project.audit.classes
+    is_text = project.audit.content == "text"
     return Card(
         asked=question.asked,
-        src=thumbs.address(project.ref, thumbs.SHOWN, question.query),
-        alt=spoken_name(question.query),
+        src="" if is_text else thumbs.address(project.ref, thumbs.SHOWN, question.query),
+        alt=spoken_name(question.query, project.audit.content),
+        text=texts.of_query(project.audit, question.query) if is_text else None,
         width=width,
-        verdict=verdict(said, classes),
+        verdict=verdict(said, classes, project.audit.content),
         bars=tuple(
             Bar(
                 name=classes[code],
@@ -88,13 +90,13 @@ def card_of(project: Project, question: Question, *, width: int = CARD_WIDTH) ->
     )
 
 
-def spoken_name(query: str) -> str:
-    """Return a query's name for people: "test row 17", "your image"."""
+def spoken_name(query: str, content: str = "image") -> str:
+    """Return a query's name for people: "test row 17", "your image", "your text"."""
     kind, _, name = query.partition(":")
-    return f"test row {name}" if kind == "test" else "your image"
+    return f"test row {name}" if kind == "test" else f"your {content}"
 
 
-def verdict(said: Prediction, classes: tuple[str, ...]) -> tuple[Words, ...]:
+def verdict(said: Prediction, classes: tuple[str, ...], content: str = "image") -> tuple[Words, ...]:
     """Say in one sentence what the model and the label say."""
     opening = (
         Words("The model says "),
@@ -102,7 +104,7 @@ def verdict(said: Prediction, classes: tuple[str, ...]) -> tuple[Words, ...]:
         Words(f", {share(said.confidence)} sure. "),
     )
     if said.label < 0:
-        return (*opening, Words("This image has no label.", "quiet"))
+        return (*opening, Words(f"This {content} has no label.", "quiet"))
     if said.label == said.prediction:
         return (*opening, Words("So does the label."))
     label = class_name(classes, said.label)

@@ -1,4 +1,4 @@
-"""Where a person chooses the query: test rows to browse and filter, or an image of their own."""
+"""Where a person chooses the query: test rows to browse and filter, or an image or a text of their own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from forwardinf_core.ui.attribution.question import OWN_LABEL, REFINED, Project,
 from forwardinf_core.ui.components.gallery import gallery
 from forwardinf_core.ui.wording import counted
 
-SOURCES = ("Test rows", "Your image")
+TEST_ROWS = "Test rows"
+OWN = {"image": "Your image", "text": "Your text"}
 UPLOAD_TYPES = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff"]
 UPLOAD_LIMIT_MB = 20
 ALL_CLASSES = -1
@@ -26,15 +27,17 @@ def picker(project: Project, drawn: Address, *, wide: bool, fragment: str = "") 
     with messages.guard():
         source = st.segmented_control(
             "Explain a prediction for",
-            SOURCES,
-            default=SOURCES[0],
+            (TEST_ROWS, OWN[project.audit.content]),
+            default=TEST_ROWS,
             required=True,
             key=state.PICK_SOURCE,
             label_visibility="collapsed",
             persist_state="session",
         )
-        if source == SOURCES[0]:
+        if source == TEST_ROWS:
             browse_test_rows(project, drawn, wide=wide, fragment=fragment)
+        elif project.audit.content == "text":
+            typed(project, fragment)
         else:
             upload(project, fragment)
 
@@ -118,6 +121,30 @@ def early_address(project: Project) -> str:
     if st.session_state.get(state.PICK_FOR_COMPARISON) or not is_quick(project, kept["method"]):
         return ""
     return f"/answers/{thumbs.token_of(project.ref)}?{urlencode(kept)}"
+
+
+def typed(project: Project, fragment: str) -> None:
+    """Draw the box for a text; what the service refuses is said calmly."""
+
+    def received() -> None:
+        st.session_state.pop(state.UPLOAD_FAULT, None)
+        try:
+            choose(project.audit.add_text(str(st.session_state.get(state.PICK_TEXT) or "")), fragment)
+        except AuditError as error:
+            st.session_state[state.UPLOAD_FAULT] = error
+
+    st.text_area(
+        "A text the model has not seen",
+        key=state.PICK_TEXT,
+        height=140,
+        placeholder="Type or paste a text",
+        help="It stays on this machine and is read exactly as the training texts were.",
+        persist_state="session",
+    )
+    st.button("Explain", key=state.PICK_EXPLAIN, type="primary", icon=":material/arrow_forward:", on_click=received)
+    fault = st.session_state.get(state.UPLOAD_FAULT)
+    if fault is not None:
+        messages.show_error(fault)
 
 
 def upload(project: Project, fragment: str) -> None:

@@ -1,4 +1,4 @@
-"""The card of a query: its picture, what the model says of it in one sentence, the probabilities of its classes."""
+"""The card of a query: its picture or text, what the model says of it in one sentence, its classes' probabilities."""
 
 from __future__ import annotations
 
@@ -9,15 +9,21 @@ from typing import Literal
 import streamlit as st
 
 from forwardinf_core.ui import components
-from forwardinf_core.ui.components import bars, beside, picture
+from forwardinf_core.ui.components import bars, beside, passage, picture
 from forwardinf_core.ui.components.bars import Bar
+from forwardinf_core.ui.components.passage import Passage
 
-FOLDER, BARS, PICTURE = Path(__file__).parent, Path(bars.__file__).parent, Path(picture.__file__).parent
+FOLDER, BARS = Path(__file__).parent, Path(bars.__file__).parent
+PICTURE, PASSAGE = Path(picture.__file__).parent, Path(passage.__file__).parent
 _CARD = st.components.v2.component(
     "forwardinf_card",
     html="<div class='card'>\n</div>",
-    css=beside(PICTURE, "picture.css") + beside(BARS, "bars.css") + beside(FOLDER, "card.css"),
+    css=beside(PICTURE, "picture.css")
+    + beside(PASSAGE, "passage.css")
+    + beside(BARS, "bars.css")
+    + beside(FOLDER, "card.css"),
     js=beside(PICTURE, "draw.js")
+    + beside(PASSAGE, "draw.js")
     + beside(BARS, "draw.js")
     + beside(Path(components.__file__).parent, "early.js")
     + beside(FOLDER, "card.js"),
@@ -43,6 +49,7 @@ class Card:
     verdict: tuple[Words, ...]
     bars: tuple[Bar, ...]
     notes: tuple[str, ...] = ()
+    text: Passage | None = None  # in place of a picture
 
     def record(self) -> dict[str, object]:
         """Return the card as the browser reads it, from the server's drawing or early."""

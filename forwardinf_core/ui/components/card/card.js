@@ -18,8 +18,10 @@ function draw(root, data) {
   if (!root.firstElementChild) build(root)
   const [figure, words] = root.children
   const [sentence, list, notes] = words.children
-  root.classList.toggle("beside", data.width < 200)
-  drawPicture(figure, data)
+  root.classList.toggle("beside", data.width < 200 && !data.text)
+  figure.className = data.text ? "passage" : "picture"
+  if (data.text) drawPassage(figure, { ...data.text, label: data.alt })
+  else drawPicture(figure, data)
   sentence.replaceChildren(
     ...data.verdict.map(({ text, weight }) => {
       const piece = document.createElement(TAGS[weight])

@@ -1,4 +1,4 @@
-"""A gallery of rows: pictures by address, one of them selected, arrow keys, the same in light and dark."""
+"""A gallery of rows, pictures or beginnings of texts: one of them selected, arrow keys, the same in light and dark."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class Tile:
     id: str
     src: str  # address of the picture
     title: str
+    text: str = ""  # shown in place of a picture
     note: str = ""
     tone: Tone = "neutral"
     strength: float = -1.0  # 0 to 1, drawn as a line under the picture; below 0: no line

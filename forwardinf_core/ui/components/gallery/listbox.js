@@ -2,6 +2,7 @@
 // the server hears of it afterwards.
 
 const SMALL_PICTURE = 96 // pixels: below this a picture is drawn with sharp pixels
+const TEXT_WIDTH = 172 // pixels a tile with a text has at least
 const PAUSE_MS = 70 // a held arrow key reports the row it stops at
 
 // `list` is the element with role=listbox; `settings` has width and follow; `onChoose(id)` hears of a choice.
@@ -10,7 +11,8 @@ function listbox(list) {
 
   box.draw = (tiles, settings) => {
     box.settings = settings
-    list.style.setProperty("--tile", `${settings.width}px`)
+    const least = tiles.some((tile) => tile.text) ? TEXT_WIDTH : 0
+    list.style.setProperty("--tile", `${Math.max(settings.width, least)}px`)
     const wanted = JSON.stringify(tiles)
     if (wanted === box.drawn) return false
     list.replaceChildren(...tiles.map((tile) => drawTile(tile, settings.width)))
@@ -100,24 +102,11 @@ function element(name, className, text = "") {
 function drawTile(tile, width) {
   const option = element("div", `tile ${tile.tone}`)
   option.setAttribute("role", "option")
-  option.setAttribute("aria-label", [tile.title, tile.note, tile.badge, tile.hint].filter(Boolean).join(", "))
+  option.setAttribute("aria-label", [tile.text, tile.title, tile.note, tile.badge, tile.hint].filter(Boolean).join(", "))
   option.dataset.id = tile.id
   if (tile.hint) option.title = tile.hint
 
-  const frame = element("div", "frame")
-  const picture = element("img", "")
-  picture.alt = ""
-  picture.decoding = "async"
-  picture.loading = tile.src.startsWith("data:") ? "eager" : "lazy"
-  picture.draggable = false
-  picture.onload = () => {
-    if (picture.naturalWidth < SMALL_PICTURE && picture.naturalWidth < width * 2) picture.classList.add("sharp")
-    picture.classList.add("ready")
-  }
-  picture.onerror = () => frame.replaceChildren(element("span", "missing", "no picture"))
-  picture.src = tile.src
-  if (tile.src.startsWith("data:")) picture.className = "ready" // it is here already: no fading in
-  frame.append(picture)
+  const frame = tile.text ? drawText(tile) : drawThumbnail(tile, width)
   if (tile.badge) frame.append(element("span", "badge", tile.badge))
   option.append(frame)
 
@@ -133,4 +122,30 @@ function drawTile(tile, width) {
   if (tile.note) line.append(element("span", "note", tile.note))
   option.append(line)
   return option
+}
+
+function drawText(tile) {
+  const frame = element("div", "frame text")
+  const words = element("p", "", tile.text)
+  words.dir = "auto"
+  frame.append(words)
+  return frame
+}
+
+function drawThumbnail(tile, width) {
+  const frame = element("div", "frame")
+  const picture = element("img", "")
+  picture.alt = ""
+  picture.decoding = "async"
+  picture.loading = tile.src.startsWith("data:") ? "eager" : "lazy"
+  picture.draggable = false
+  picture.onload = () => {
+    if (picture.naturalWidth < SMALL_PICTURE && picture.naturalWidth < width * 2) picture.classList.add("sharp")
+    picture.classList.add("ready")
+  }
+  picture.onerror = () => frame.replaceChildren(element("span", "missing", "no picture"))
+  picture.src = tile.src
+  if (tile.src.startsWith("data:")) picture.className = "ready" // it is here already: no fading in
+  frame.append(picture)
+  return frame
 }

@@ -1,0 +1,3 @@
+export default function ({ data, parentElement }) {
+  drawPassage(parentElement.querySelector(".passage"), data)
+}
