@@ -30,6 +30,9 @@ def check(
     from forwardinf_core.jobs.forecast import in_words
     from forwardinf_core.projects.check import check_project
 
+    if is_language(project):
+        check_texts(project, as_json=as_json)
+        return
     with progress_line(quiet=as_json) as report:
         found = check_project(project, allow_code=allow_code, all_images=all_images, report=report)
     if as_json:
@@ -48,6 +51,39 @@ def check(
         raise typer.Exit(2)
 
 
+def is_language(project: str) -> bool:
+    """Say whether a project is one of language models; what is wrong with it is said by whoever opens it."""
+    from forwardinf_core.errors import ProjectError
+    from forwardinf_core.projects.language import language_task_of
+
+    try:
+        return language_task_of(project) is not None
+    except ProjectError:
+        return False
+
+
+def check_texts(project: str, *, as_json: bool) -> None:
+    """Say what a language project holds and what a pass over it costs."""
+    from forwardinf_core.audits.tracing.checking import check_language
+    from forwardinf_core.jobs.forecast import in_words
+
+    found = check_language(project)
+    if as_json:
+        print_json(asdict(found))
+        return
+    typer.echo(
+        f"{found.texts:,} texts, about {found.tokens:,} tokens; {found.parameters:,} parameters, "
+        f"{found.context} tokens at a time."
+    )
+    typer.echo(
+        f"One pass over the texts takes about {in_words(found.pass_seconds)}; hidden states take "
+        f"{found.hidden_bytes / 2**20:.0f} MiB of disk."
+    )
+    if found.unscored:
+        typer.echo(f"{found.unscored} of the texts looked at have fewer than two tokens and cannot be scored.")
+    typer.echo("Ready to trace.")
+
+
 def fit(
     project: Annotated[str, typer.Argument(help="A folder or demo:NAME.")],
     seed: Annotated[int, typer.Option(help="Same seed, same cores: same bytes.")] = 0,
@@ -61,10 +97,9 @@ def fit(
     """Train the built-in network for a project that has no model. Interrupted, it goes on from the last epoch."""
     from forwardinf_core.audits.fitting import FitOptions
     from forwardinf_core.jobs.run import run_here
-    from forwardinf_core.projects.language import language_task_of
     from forwardinf_core.projects.load import open_project
 
-    if language_task_of(project) is not None:
+    if is_language(project):
         fit_language(project, seed=seed, epochs=epochs, width=width, as_json=as_json)
         return
     options = FitOptions(seed, epochs, size, width, held_out, patience)
