@@ -66,7 +66,7 @@ def test_a_mistake_is_one_line_and_exit_2(
 def test_a_project_of_images_is_pointed_to_attribute(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = {"kind": "folder", "path": "x"}
     content = {"name": "x", "task": "image-classification", "model": {"kind": "baseline", "path": "m"}}
-    (tmp_path / "project.yaml").write_text(yaml.safe_dump(content | {"train": source, "test": source}))
+    (tmp_path / "project.yaml").write_text(yaml.safe_dump(content | {"train": source, "test": dict(source)}))
     assert main(["trace", str(tmp_path), "--prompt", "x"]) == 2
     assert "no language model" in capsys.readouterr().err
 
