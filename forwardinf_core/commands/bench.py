@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
     group.command("tracing")(tracing)
     bench_compare.register(group)
     bench_leakage.register_in(group)
+    group.command("mislabels")(mislabels)
     app.add_typer(group, name="bench")
 
 
@@ -93,3 +94,56 @@ def kills(
     else:
         rows = [(one.work, str(one.kills), "bit-equal" if one.equal else "DIFFERENT", str(one.files)) for one in found]
         print_table(("work", "kills", "result", "files compared"), rows)
+
+
+def mislabels(
+    data: Annotated[Path, typer.Argument(help="The folder that holds cifar10n, mnist, fashion_mnist, label_review.")],
+    work: Annotated[Path, typer.Argument(help="A folder for projects and models; a second run goes on from it.")],
+    problem: Annotated[
+        list[str] | None, typer.Option("--set", help="A set by name; all reported ones without.")
+    ] = None,
+    trusted: Annotated[int, typer.Option(min=0, help="Trusted rows drawn from the test rows.")] = 500,
+    draws: Annotated[int, typer.Option(min=1, help="Draws of them.")] = 6,
+    seed: Annotated[int, typer.Option(help="Of the model and of every draw in the search.")] = 0,
+    networks: Annotated[int, typer.Option(min=0, help="Networks trained on all rows and averaged.")] = 0,
+    retrained: Annotated[int, typer.Option(min=0, help="Folds that the network is retrained for.")] = 0,
+    without_model: Annotated[bool, typer.Option("--without-model", help="Only the patches: no training.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """How well every signal finds known wrong labels, on CIFAR-10N, MNIST and Fashion-MNIST."""
+    from forwardinf_core.benchmarks.mislabels import measure, measure_patches
+    from forwardinf_core.benchmarks.mislabels_sets import NAMES, make_problem
+
+    chosen = problem or [name for name in NAMES if name != "cifar10n-label_random2"]
+    lines, calibrations = [], []
+    with progress_line(quiet=as_json) as report:
+        for name in chosen:
+            found = make_problem(name, data, work)
+            if without_model:
+                lines.append(measure_patches(found, seed=seed, report=report))
+                continue
+            measured, calibration = measure(
+                found,
+                trusted=trusted,
+                draws=draws,
+                seed=seed,
+                networks=networks,
+                retrained=retrained,
+                report=report,
+            )
+            lines += measured
+            calibrations.append(calibration)
+    if as_json:
+        print_json({"signals": [asdict(one) for one in lines], "calibration": [asdict(one) for one in calibrations]})
+        return
+    cells = [
+        (one.problem, one.signal, *(f"{v:.3f}" for v in (one.auroc, one.average_precision, one.recall_in_first_tenth)))
+        for one in lines
+    ]
+    print_table(("set", "signal", "AUROC", "AP", "first 10%"), cells)
+    for one in calibrations:
+        cuts = ", ".join(f"{k}: {one.expected_precision[k]:.2f}/{one.precision[k]:.2f}" for k in one.precision)
+        typer.echo(
+            f"{one.problem}: {one.n_wrong} wrong, {one.n_wrong_estimated:.0f} estimated; "
+            f"precision expected/real in the first {cuts}; {one.seconds:.0f} s."
+        )

@@ -25,12 +25,15 @@ def mislabels(
     method: Annotated[str, typer.Option(help="default, or the name of a signal.")] = "default",
     top: Annotated[int, typer.Option(min=0, help="Suspects shown.")] = 20,
     scores: Annotated[Path | None, typer.Option(help="Write every row's score to this parquet file.")] = None,
+    retrained: Annotated[int, typer.Option(min=0, max=20, help="Train the network anew for so many folds.")] = 0,
+    networks: Annotated[int, typer.Option(min=0, max=20, help="Train so many networks and average them.")] = 0,
     seed: Annotated[int, typer.Option(help="Draws the folds and the planted errors.")] = 0,
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Let an adapter's Python file run.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Rank the training rows by how likely their label is wrong, each with a suggested label and reasons."""
     from forwardinf_core.audits.mislabels.finding import FindOptions, suspects_now
+    from forwardinf_core.audits.mislabels.requirements import check_request
     from forwardinf_core.audits.opening import open_audit
 
     if allow_code:
@@ -39,7 +42,8 @@ def mislabels(
         allow_code_here()
     with progress_line(quiet=as_json) as report:
         audit = open_audit(project, report=report)
-        found = suspects_now(audit, FindOptions(method=method, seed=seed), report)
+        check_request(audit, method, retrained=retrained, networks=networks)
+        found = suspects_now(audit, FindOptions(seed=seed, retrained=retrained, networks=networks), report).by(method)
     if scores is not None:
         write_scores(audit, found, scores)
     if as_json:

@@ -130,3 +130,19 @@ def mean_opinion(opinions: Sequence[Tensor], labels: Tensor) -> Opinion:
     """Return the opinion of the mean probability of several models, each (n, c) log-probabilities."""
     mean = torch.logsumexp(torch.stack(list(opinions)), 0) - math.log(len(opinions))
     return Opinion.of(mean, labels)
+
+
+def merged(opinions: Sequence[Opinion], labels: Tensor) -> Opinion:
+    """Return the mean probability of several opinions, over the classes that any of them keeps for a row."""
+    if len(opinions) == 1:
+        return opinions[0]
+    classes = torch.cat([opinion.classes for opinion in opinions], 1)
+    shares = torch.cat([opinion.log_shares.exp() for opinion in opinions], 1) / len(opinions)
+    # The same class kept by two opinions is one class: its shares are added up at its first place.
+    same = classes.unsqueeze(2) == classes.unsqueeze(1)
+    first = same.float().cumsum(2).eq(1).logical_and(same).float().argmax(2)
+    total = torch.zeros_like(shares).scatter_add_(1, first, shares)
+    kept, places = total.topk(opinions[0].classes.shape[1], dim=1)
+    own = torch.stack([opinion.own.exp() for opinion in opinions]).mean(0)
+    assert len(own) == len(labels)
+    return Opinion(own.clamp_min(1e-30).log(), classes.gather(1, places), kept.clamp_min(1e-30).log())

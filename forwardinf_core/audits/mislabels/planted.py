@@ -6,8 +6,8 @@ share of planted rows at s (isotonic in s), the planted rows have density f_w, a
 
     f_w(s) / f(s) = q (1 − ρ) / (ρ (1 − q)),        chance(s) = π f_w(s) / f(s),
 
-with π, the share of wrong labels, as large as keeps every chance at most 1: where all rows are wrong, planted and
-found ones stand in the proportion ρ : (1 − ρ) π. It assumes that real errors are as easy to see as planted ones;
+with π, the share of wrong labels, read where nearly all rows are wrong: there planted and found ones stand in the
+proportion ρ : (1 − ρ) π. It assumes that real errors are as easy to see as planted ones;
 harder ones go uncounted.
 """
 
@@ -22,7 +22,8 @@ from sklearn.isotonic import IsotonicRegression
 from forwardinf_core.audits.mislabels.opinions import Opinion
 
 SHARE = 0.1  # of the rows that are planted
-TOP = 0.02  # of the rows, at least: the end of the ranking where π is read, wide enough to be counted
+DRAWS = 3  # copies, so that chance in one of them does not decide
+TOP_RECALL = 0.25  # π is read above the suspicion that so many planted rows reach: high enough to hold few right rows
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,13 @@ class Calibration:
     share: float
 
     @classmethod
-    def fit(cls, suspicion: NDArray[np.float32], planted: Planted) -> Calibration:
-        """Fit on the copy's suspicion (n,) and which rows were planted."""
+    def fit(cls, suspicion: NDArray[np.float32], planted: NDArray[np.bool_]) -> Calibration:
+        """Fit on the suspicion (n,) of the rows of one or more copies, and which of them were planted."""
         curve = IsotonicRegression(out_of_bounds="clip", y_min=0.0, y_max=1.0)
-        q = np.asarray(curve.fit_transform(suspicion, planted.rows), np.float64)
-        rate = float(planted.rows.mean())
-        top = np.argsort(-suspicion)[: max(10, round(TOP * len(suspicion)))]
-        highest = float(q[top].mean())
+        q = np.asarray(curve.fit_transform(suspicion, planted), np.float64)
+        rate = float(planted.mean())
+        top = suspicion >= np.quantile(suspicion[planted], 1.0 - TOP_RECALL)
+        highest = float(planted[top].mean())
         odds = q / np.maximum(1.0 - q, 1e-9)
         most = highest / max(1.0 - highest, 1e-9)
         # Where even the most suspicious rows are hardly more often planted than others, nothing can be told apart.

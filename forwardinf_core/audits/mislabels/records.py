@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forwardinf_core.audits.mislabels.reasons import Case, reasons_for
+from forwardinf_core.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,17 @@ class Suspects:
     notes: tuple[str, ...]  # what a person has to know before trusting the ranking, a sentence each
     created: float
 
+    def by(self, method: str) -> Suspects:
+        """Return the same search ranked by one of its signals. Raises DataError with the signals there are."""
+        if method == self.method:
+            return self
+        if method not in self.signals:
+            raise DataError(
+                f"This search has no signal {method!r}.", hint=f"It has: default, {', '.join(self.signals)}."
+            )
+        score = self.signals[method]
+        return replace(self, method=method, score=score, expected_precision=precision_by_cut(score, self.wrong_chance))
+
     @property
     def ranking(self) -> NDArray[np.int64]:
         """Positions by falling score, (n,); equal scores in the order of the rows."""
@@ -73,3 +85,9 @@ class Suspects:
                 class_size=int((self.label == label).sum()),
             )
         )
+
+
+def precision_by_cut(score: NDArray[np.float32], chance: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the mean chance of the k highest scores at entry k − 1, (n,)."""
+    sums = chance[np.argsort(-score, kind="stable")].cumsum(dtype=np.float64)
+    return np.asarray(sums / np.arange(1, len(sums) + 1), np.float32)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.mislabels.reasons import NEAR_EMPTY
+from forwardinf_core.audits.mislabels.signals import DEFAULT, IMAGES_ONLY, SIGNALS, TRUSTED_ONLY
 from forwardinf_core.datasets.identity import listed
 from forwardinf_core.datasets.rows import DataRows
 from forwardinf_core.errors import DataError
 
+MOST_WRONG = 0.4  # share of wrong labels from which the ranking may be upside down
 FEWEST_ROWS = 10  # below, every held-out model and every neighbour is chance
 
 
-def checked_labels(rows: DataRows) -> NDArray[np.int64]:
+def checked_labels(rows: DataRows) -> Tensor:
     """Return the labels of the training rows. Raises DataError, in a sentence, where nothing can be found in them."""
     labels = rows.labels
     unlabelled = int((labels < 0).sum())
@@ -33,15 +38,40 @@ def checked_labels(rows: DataRows) -> NDArray[np.int64]:
             f"Every training row is labelled ‘{rows.classes[int(present[0])]}’.",
             hint="With one class no label can be wrong; check which column holds the labels.",
         )
-    return labels.copy()
+    return torch.from_numpy(labels.copy())
 
 
-def notes_on(rows: DataRows, labels: NDArray[np.int64]) -> tuple[str, ...]:
+def check_request(audit: Audit, method: str, *, retrained: int, networks: int) -> None:
+    """Raise DataError, saying what is missing, where this project or these options have no such signal."""
+    if method != DEFAULT and method not in SIGNALS:
+        raise DataError(f"There is no signal {method!r}.", hint=f"There are: {', '.join((DEFAULT, *SIGNALS))}.")
+    if method in TRUSTED_ONLY and audit.project.config.trusted is None:
+        raise DataError(
+            f"The signal {method} needs trusted rows.", hint="Name a small clean set as trusted: in project.yaml."
+        )
+    if (method in IMAGES_ONLY or retrained or networks) and audit.train.content != "image":
+        raise DataError("Patches and retrained networks are for images.", hint="Ask for another signal.")
+    if method == "aum" and not audit.project.config.checkpoints:
+        raise DataError("The signal aum needs checkpoints.", hint="List them as checkpoints: in project.yaml.")
+    if (method == "retrained" and not retrained) or (method == "networks" and not networks):
+        raise DataError(f"The signal {method} is computed on request.", hint=f"Add --{method} N.")
+
+
+def notes_on(rows: DataRows, labels: NDArray[np.int64], chance: NDArray[np.float32]) -> tuple[str, ...]:
     """Return what limits the ranking on these rows, a sentence each."""
     counts = np.bincount(labels, minlength=len(rows.classes))
     rare = np.flatnonzero((counts > 0) & (counts < NEAR_EMPTY))
+    notes: tuple[str, ...] = ()
+    if chance.mean() > MOST_WRONG:
+        notes = (
+            f"About {100 * chance.mean():.0f}% of the labels look wrong. Where most are, no model can tell which: "
+            "check the label column, or give a trusted set.",
+        )
     if not len(rare):
-        return ()
+        return notes
     names = listed([f"‘{rows.classes[code]}’" for code in rare.tolist()])
     count = "One class has" if len(rare) == 1 else f"{len(rare)} classes have"
-    return (f"{count} fewer than {NEAR_EMPTY} rows ({names}): their rows cannot be judged by others of their class.",)
+    return (
+        *notes,
+        f"{count} fewer than {NEAR_EMPTY} rows ({names}): their rows cannot be judged by others of their class.",
+    )
