@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from forwardinf_core.audits.audit import Audit
 from forwardinf_core.errors import AuditError
 from forwardinf_core.verification.canaries import CanaryOptions, canary_options, stored_canaries
-from forwardinf_core.verification.checks import Light, at_least
+from forwardinf_core.verification.checks import Light, Verdict, at_least
 from forwardinf_core.verification.controls import instant_controls
+from forwardinf_core.verification.fidelity import latest_lds
 from forwardinf_core.verification.removal import list_removals
 
-CANARIES, REMOVAL = "canaries", "removal"
+CANARIES, REMOVAL, LDS, HYPOTHESIS = "canaries", "removal", "lds", "hypothesis"
 CONTROLS = (
     ("unchanged", "Unchanged model", "Rows must score exactly 0 where nothing moved."),
     ("randomised", "Randomised weights", "The ranking must change where the model has learned nothing."),
@@ -24,9 +27,33 @@ PLANTED = (
 )
 
 
+BRIEF = {
+    "unchanged": "Score of a model that did not move: 0, or no score is to be trusted.",
+    "randomised": "Agreement with a shuffled model: near 0, scores come from what was learned.",
+    "step": "Agreement with a step 3 times longer or shorter: near 1, it does not matter.",
+    "dtype": "Agreement with double precision: near 1, rounding does not matter.",
+    "overlap": "Top rows that two different questions share: few, answers are about the query.",
+    "copies": "Planted copies of test rows among what helped them most.",
+    "wrong-labels": "Planted wrong labels among what hurt the test rows most.",
+}
+"""One line for the summary; the Verify screen says more."""
+
+
+def brief(light: Light) -> Light:
+    """Return a light with its sentence cut to one line."""
+    return replace(light, meaning=BRIEF.get(light.name, light.meaning)) if light.colour != "grey" else light
+
+
+def stamp(audit: Audit) -> str:
+    """Return a text that changes whenever a check of the project is made or deleted."""
+    folder = audit.project.audit_dir / "runs"
+    kinds = (CANARIES, REMOVAL, LDS, HYPOTHESIS, "controls")
+    return " ".join(sorted(path.name for kind in kinds for path in folder.glob(f"{kind}-*")))
+
+
 def lights(audit: Audit) -> tuple[Light, ...]:
     """Return the lights of a project. The head's controls are made now where they are not stored: about a second."""
-    return (*control_lights(audit), *canary_lights(audit), removal_light(audit))
+    return (*control_lights(audit), *canary_lights(audit), removal_light(audit), fidelity_light(audit))
 
 
 def control_lights(audit: Audit) -> tuple[Light, ...]:
@@ -59,12 +86,27 @@ def removal_light(audit: Audit) -> Light:
         return Light.grey(name, title, meaning, REMOVAL)
     held = sum(one.verdict == "green" for one in found)
     share = float(np.mean([one.verdict == "green" for one in found]))
-    meaning = (
-        "Checks in which the model, retrained without the most helpful rows, found the query surely harder than "
-        "without random ones."
-    )
+    meaning = "Queries that became harder when their most helpful rows were removed and the model retrained."
     rule = "Green: at least 80% of the checks hold. Amber: at least half. Red: fewer."
     return Light(name, title, at_least(share, 0.8, 0.5), f"{held} of {len(found)}", meaning, rule, REMOVAL)
+
+
+def fidelity_light(audit: Audit) -> Light:
+    """Return the light of the linear datamodelling score."""
+    title = "Fidelity"
+    found = latest_lds(audit)
+    if found is None:
+        return Light.grey(LDS, title, "Scores should predict what training on half of the rows does.", LDS)
+    share = found.lds / found.ceiling if np.isfinite(found.ceiling) and found.ceiling > 0 else float("nan")
+    colour: Verdict = "red" if not found.low > 0 else "green" if share >= 0.25 else "amber"
+    meaning = f"Rank correlation of {found.method} with retraining on halves of the rows" + (
+        f"; a perfect prediction would reach {found.ceiling:.2f}." if np.isfinite(found.ceiling) else "."
+    )
+    rule = (
+        "Green: the 95% interval lies above 0 and a quarter of the noise ceiling is reached. Amber: it lies above 0. "
+        "Red: it does not."
+    )
+    return Light(LDS, title, colour, f"{found.lds:.2f}", meaning, rule, LDS)
 
 
 def _asked(audit: Audit) -> list[CanaryOptions]:

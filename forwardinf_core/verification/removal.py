@@ -178,14 +178,21 @@ class Reckoning:
 
 
 def reckon(audit: Audit, options: RemovalOptions) -> Reckoning:
-    """Say what retraining the whole model will take, from the time of a few forward passes. Costs about a second."""
-    recipe = recipe_of(audit)
+    """Say what retraining the whole model will take. Costs about a second."""
     trainings = options.seeds * (len(KINDS) + 1)
+    return Reckoning(trainings, seconds_of_trainings(audit, trainings))
+
+
+def seconds_of_trainings(audit: Audit, trainings: int, *, share: float = 1.0) -> float:
+    """Reckon the time of trainings on a share of the rows from that of a few forward passes; NaN where none is known.
+
+    Raises ModelError, saying what is possible instead, where the model cannot be retrained.
+    """
+    recipe = recipe_of(audit)
     if not isinstance(recipe, ImageRecipe):
-        return Reckoning(trainings, float("nan"))
+        return float("nan")
     one_pass = forecast(audit.model, audit.train).forward_seconds
-    seconds = one_pass * PASSES_OF_A_STEP * recipe.options.epochs * trainings / available_threads()
-    return Reckoning(trainings, seconds)
+    return one_pass * PASSES_OF_A_STEP * recipe.options.epochs * share * trainings / available_threads()
 
 
 def check_removal(audit: Audit, options: RemovalOptions) -> Removal:

@@ -33,6 +33,7 @@ def screens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Screens:
 
     monkeypatch.setattr(lights, "control_lights", lambda _audit: fake_lights())
     monkeypatch.setattr(lights, "lights", lambda _audit: fake_lights())
+    monkeypatch.setattr(lights, "stamp", lambda _audit: "")
 
     def show(audit: FakeAudit, page: str = "", **link: str) -> AppTest:
         opened = opening.Opening("demo:digits", open_fake(audit))

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from forwardinf_core.audits.methods import method_named
 from forwardinf_core.errors import ModelError
 from forwardinf_core.ui import state
-from forwardinf_core.verification import canaries, removal
+from forwardinf_core.verification import canaries, fidelity, hypothesis, removal
 from forwardinf_core.verification.canaries import CanaryOptions
 from forwardinf_core.verification.checks import Check
+from forwardinf_core.verification.fidelity import Fidelity, LdsOptions
+from forwardinf_core.verification.hypothesis_records import Hypothesis, Part
 from forwardinf_core.verification.removal import Removal, RemovalOptions
 from forwardinf_core.verification.removal_ladder import KINDS, Change, Interval, beyond, verdict_of
 from tests.pages.conftest import Screens, linked
@@ -179,3 +182,93 @@ def test_canaries_that_were_found_are_shown_and_others_offered(
 def test_the_overview_shows_the_lights(screens: Screens, audit: FakeAudit) -> None:
     app = screens(audit)
     assert "Can the answers be trusted?" in written(app)
+
+
+def fake_fidelity(**changed: object) -> Fidelity:
+    """Return a finished linear datamodelling score of two methods."""
+    made = Fidelity(
+        run_id="lds-0",
+        method="tail",
+        lds=0.21,
+        low=0.15,
+        high=0.26,
+        ceiling=0.56,
+        lines={"tail": (0.21, 0.15, 0.26), "random": (0.0, -0.03, 0.03)},
+        left_out=(),
+        failed=(),
+        n_rows=600,
+        n_queries=50,
+        options={},
+        seconds=90.0,
+        points=pd.DataFrame(),
+        queries=pd.DataFrame(),
+    )
+    return replace(made, **changed)  # type: ignore[arg-type]  # names of the fields of Fidelity
+
+
+def test_a_fidelity_is_shown_with_its_interval_and_ceiling(
+    screens: Screens, audit: FakeAudit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = fake_fidelity(failed=("half 3, seed 1",), left_out=("test-0001",))
+    monkeypatch.setattr(fidelity, "latest_lds", lambda _audit: failed)
+    app = screens(audit, PAGE, part="lds")
+    assert not app.exception
+    values = {metric.label: (metric.value, metric.delta) for metric in app.metric}
+    assert values["Fidelity of tail"] == ("0.210", "0.150 to 0.260")
+    assert values["Noise ceiling"] == ("0.56", "37% of it reached")
+    assert "half 3, seed 1" in written(app)
+    assert "1 query could not be compared" in written(app)
+
+
+def test_a_fidelity_that_was_not_measured_says_what_it_costs(
+    screens: Screens, audit: FakeAudit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[LdsOptions] = []
+    monkeypatch.setattr(fidelity, "latest_lds", lambda _audit: None)
+    monkeypatch.setattr(fidelity, "lds_options", lambda _audit: LdsOptions("tail"))
+    monkeypatch.setattr(removal, "seconds_of_trainings", lambda *_a, **_k: 1234.0)
+    monkeypatch.setattr(fidelity, "start_lds", lambda _audit, options: started.append(options))
+    app = screens(audit, PAGE, part="lds")
+    assert "200 trainings" in written(app)
+    assert "21 min" in written(app)
+    app.button(key=state.START_LDS).click().run()
+    assert started == [LdsOptions("tail")]
+
+
+def fake_hypothesis(part: Part) -> Hypothesis:
+    """Return a finished verification of this part on a few points."""
+    points = pd.DataFrame({"train_to_test": [0.1, -0.2, 0.3], "mirrored": [0.11, -0.19, 0.29], "label": [0, 1, 2]})
+    if part == "convex":
+        points["query_id"], points["id"] = "test-0003", ["train-0001", "train-0002", "nowhere"]
+    else:
+        points["group"], points["wrong_share"] = [1, 2, 3], [0.0, 0.5, 1.0]
+    queries = pd.DataFrame({"query_id": ["test-0003"], "chosen": ["random"], "pearson": [0.99]})
+    return Hypothesis(
+        "hypothesis-0", part, 0.991, 0.9, (0.98, 0.995), 3, 1, {"head": (0.8, 0.7)}, {}, (), {}, 4.0, points, queries
+    )
+
+
+@pytest.mark.parametrize("part", ["convex", "network"])
+def test_a_verified_hypothesis_is_shown_with_its_points_and_estimates(
+    screens: Screens, audit: FakeAudit, monkeypatch: pytest.MonkeyPatch, part: Part
+) -> None:
+    monkeypatch.setattr(FakeAudit, "project", None, raising=False)
+    monkeypatch.setattr(hypothesis, "latest_hypothesis", lambda _project, asked: fake_hypothesis(asked))
+    app = screens(audit, PAGE, part="hypothesis", kind=part)
+    assert not app.exception
+    assert not app.warning
+    assert {metric.label: metric.value for metric in app.metric}["Pearson"] == "0.991"
+    assert app.get("arrow_vega_lite_chart") or app.get("vega_lite_chart")
+
+
+def test_a_hypothesis_that_was_not_verified_is_offered(
+    screens: Screens, audit: FakeAudit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(FakeAudit, "project", None, raising=False)
+    monkeypatch.setattr(hypothesis, "latest_hypothesis", lambda *_: None)
+    monkeypatch.setattr(hypothesis, "start_hypothesis", lambda _project, options: started.append(options.part))
+    app = screens(audit, PAGE, part="hypothesis", kind="network")
+    assert "Not verified here yet" in written(app)
+    app.button(key=state.START_HYPOTHESIS).click().run()
+    assert started == ["network"]

@@ -59,8 +59,10 @@ def explained(project: Project, named: Address) -> None:
             compare_choice()
         picker(project, named, wide=False, fragment=state.SCREEN)
     if question is not None:
-        with which, messages.guard():
-            which_answer(project, question)
+        with which, messages.guard(), st.container(horizontal=True, vertical_alignment="center"):
+            with st.container():
+                which_answer(project, question)
+            does_it_hold(question)
     if question is not None and found is not None:
         with below, messages.guard():
             how, trust = st.columns(2)
@@ -68,6 +70,5 @@ def explained(project: Project, named: Address) -> None:
                 method_panel(project, found)
             with trust:
                 controls_panel(found)
-            does_it_hold(question)
         with below, messages.guard():
             trust_of_answers(project)

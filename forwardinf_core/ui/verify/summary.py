@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from forwardinf_core.ui import address, frame, state
+from forwardinf_core.ui import address, frame, state, thumbs
 from forwardinf_core.ui.attribution.question import Project, Question
 from forwardinf_core.ui.components.lights import Lamp, lights
 
 if TYPE_CHECKING:
+    from forwardinf_core.audits.audit import Audit
     from forwardinf_core.verification.checks import Light
 
 VERIFY = frame.PAGES / "verify.py"
@@ -37,11 +38,19 @@ def project_lights(project: Project, *, key: str, columns: int) -> None:
     """Draw the lights of a project; choosing a grey one leads to where it is checked."""
     from forwardinf_core.verification import lights as service
 
-    found = service.lights(project.audit)
+    token = thumbs.token_of(project.ref)
+    found = _project_lights(token, service.stamp(project.audit), project.audit)
     chosen = lights(lamps_of(found), key=key, label="Checks of this project's answers", columns=columns)
     part = next((light.part for light in found if light.name == chosen), "")
     if part:
         st.switch_page(VERIFY, query_params={"part": part})
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _project_lights(token: str, stamp: str, _audit: Audit) -> tuple[Light, ...]:  # noqa: ARG001  # what it depends on
+    from forwardinf_core.verification import lights as service
+
+    return tuple(service.brief(light) for light in service.lights(_audit))
 
 
 def trust(project: Project) -> None:
