@@ -61,7 +61,7 @@ def retraining_of(audit: Audit, report: Report | None = None) -> Retraining:
 
 
 def as_bytes(audit: Audit, rows: DataRows, report: Report | None = None) -> Examples:
-    """Return a project's rows as its model sees them, decoded once and memory-mapped from then on."""
+    """Return a project's rows as its model sees them, decoded once and read back from then on."""
     preprocessing = audit.model.preprocessing
     assert isinstance(preprocessing, PixelPreprocessing)
     size, channels = preprocessing.size, preprocessing.channels
@@ -75,5 +75,5 @@ def as_bytes(audit: Audit, rows: DataRows, report: Report | None = None) -> Exam
                 writer.write(start, source.pixels(start, stop))
                 if report is not None:
                     report(stop / len(rows), "Decoding the images")
-    pixels: Tensor = open_tensor(folder, bound)
+    pixels: Tensor = open_tensor(folder, bound).clone()  # a mapped file cannot be handed to the processes of a pool
     return Examples(pixels, torch.from_numpy(rows.labels.copy()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from forwardinf_core.errors import AuditError, CancelledError, DataError, ModelE
 from forwardinf_core.store.binding import Binding
 from forwardinf_core.store.chunks import ChunkStore
 from forwardinf_core.verification import removal
+from forwardinf_core.verification.recipes import retraining_of
 from forwardinf_core.verification.removal import RemovalOptions, check_removal, removal_options, stored_removal
 from forwardinf_core.verification.removal_ladder import (
     KINDS,
@@ -225,6 +227,11 @@ def test_a_training_that_fails_is_named_and_its_seed_left_out(
     assert found.failed == ("without the most helpful rows, seed 1",)
     assert found.seeds == (0, 2)
     assert all(len(one.rise) == 2 for one in found.changes.values())
+
+
+def test_a_projects_retraining_can_be_handed_to_other_processes(digits_audit: Audit) -> None:
+    """The rows lie in a file; a tensor that maps one cannot be sent."""
+    assert len(ForkingPickler.dumps(retraining_of(digits_audit))) > 0
 
 
 def test_what_cannot_be_retrained_says_what_can(digits_audit: Audit) -> None:
