@@ -32,6 +32,7 @@ from forwardinf_core.projects.demos.digits import demo_facts
 from forwardinf_core.projects.load import Project
 
 Report = Callable[[float, str], None]
+PREDICTED = -1  # as a target: the class the model predicts, as the screen asks at first
 
 
 class Audit:
@@ -142,7 +143,9 @@ class Audit:
         return Prediction(probabilities.numpy(), prediction, float(probabilities[prediction]), label)
 
     def target_of(self, query: str, target: int | None) -> int:
-        """Return the class a question is about: the one given, else the row's label, else the predicted class."""
+        """Return the class a question is about: the one given (PREDICTED too), else label, else prediction."""
+        if target == PREDICTED:
+            return self.predict(query).prediction
         if target is None:
             label = self.queries.label(query)
             return label if label != UNLABELLED else self.predict(query).prediction

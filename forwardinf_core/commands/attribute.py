@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from forwardinf_core.audits.records import Attribution
 
 ALL_TEST_ROWS = "test:*"
+OWN_LABEL = "label"  # as a target, as in the link of the screen
 SHOWN = 70  # characters of a text in a table
 
 
@@ -31,7 +32,8 @@ def attribute(
     project: Annotated[str, typer.Argument(help="A folder or demo:NAME.")],
     query: Annotated[list[str], typer.Option(help="test:ID, test:*, a file, or a text; may be given several times.")],
     target: Annotated[
-        str | None, typer.Option(help="Class asked about; else the row's label, or the prediction.")
+        str | None,
+        typer.Option(help="Class asked about; label = each row's own. Without it the predicted class, as on screen."),
     ] = None,
     method: Annotated[str | None, typer.Option(help="head, tail, full, cascade, forward-inf, or SCOPE-STEP.")] = None,
     top: Annotated[int, typer.Option(min=0, help="Rows shown at each end.")] = 10,
@@ -86,11 +88,18 @@ def chosen_method(audit: Audit, name: str | None, **changes: object) -> Method:
 
 
 def class_code(audit: Audit, target: str | None) -> int | None:
-    """Return the class a person names, by name or by code. Raises DataError with the classes there are."""
+    """Return the class a person names, by name or by code: None for each row's own label.
+
+    Raises DataError with the classes there are.
+    """
+    from forwardinf_core.audits.audit import PREDICTED
+
     if target is None:
-        return None
+        return PREDICTED
     if target in audit.classes:
         return audit.classes.index(target)
+    if target == OWN_LABEL:
+        return None
     if target.isascii() and target.isdigit() and int(target) < len(audit.classes):
         return int(target)
     names = ", ".join(audit.classes[:12]) + (", …" if len(audit.classes) > 12 else "")
