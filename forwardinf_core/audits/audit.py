@@ -245,6 +245,10 @@ class Audit:
         """Return how many characters of a text the model reads."""
         return len(self.model.encoding.read(text))
 
+    def notes(self, query: str) -> tuple[str, ...]:
+        """Return what was done to an uploaded image before the model saw it, a sentence each."""
+        return self.queries.notes(query)
+
     def shown(self, query: str) -> bytes:
         """Return the query as the model sees it, as PNG."""
         return self.queries.shown(query)

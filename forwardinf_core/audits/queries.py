@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,12 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from forwardinf_core.datasets.images import decode_image, thumbnail
+from forwardinf_core.datasets.images import decode_image, decode_upload, thumbnail
 from forwardinf_core.datasets.rows import UNLABELLED, DataRows, images_of, texts_of
 from forwardinf_core.errors import DataError
 from forwardinf_core.influence.objective import Batch
 from forwardinf_core.models.audit_model import AuditModel
-from forwardinf_core.store.files import make_folder, write_bytes
+from forwardinf_core.store.files import make_folder, write_bytes, write_json
 
 TEST, UPLOAD = "test:", "upload:"
 UPLOAD_KEY = re.compile(r"[0-9a-f]{32}")
@@ -77,10 +78,25 @@ class Queries:
         """
         if self.model.content == "text":
             return self.add_text(_decoded(data, name))
-        image = decode_image(data, name=name)
+        upload = decode_upload(data, name=name)
         buffer = io.BytesIO()
-        image.save(buffer, "PNG")
-        return self._keep(buffer.getvalue())
+        upload.image.save(buffer, "PNG")
+        query = self._keep(buffer.getvalue())
+        write_json(self._notes_path(query), {"notes": list(upload.notes)})
+        return query
+
+    def notes(self, query: str) -> tuple[str, ...]:
+        """Return what was done to an uploaded image before the model saw it, a sentence each."""
+        if query.startswith(TEST) or self.model.content == "text":
+            return ()
+        try:
+            found = json.loads(self._notes_path(query).read_text(encoding="utf-8"))["notes"]
+        except (OSError, ValueError, LookupError):  # uploaded by an earlier version, or gone with the image
+            return ()
+        return tuple(str(note) for note in found)
+
+    def _notes_path(self, query: str) -> Path:
+        return self._upload_path(query).with_suffix(".notes.json")
 
     def add_text(self, text: str) -> str:
         """Keep a text as it is and return its query. Raises DataError where it is empty or larger than 10 MB."""

@@ -19,6 +19,7 @@ ACCEPTED = "PNG, JPEG, WebP, GIF, BMP or TIFF"
 PIXEL_LIMIT = 50_000_000  # 200 MB once decoded as RGBA, above any phone or camera picture a classifier is fed
 UPLOAD_LIMIT_BYTES = 20 * 1024**2  # a 50-megapixel JPEG at good quality
 THUMBNAIL_TYPE = "image/webp"
+ORIENTATION = 0x0112  # EXIF tag
 
 _SIGNATURES = (
     (b"\x89PNG", "PNG"),
@@ -161,6 +162,8 @@ def _notes(image: Image.Image) -> tuple[str, ...]:
         notes.append("16-bit grey is scaled to 8 bits.")
     if image.mode == "CMYK":
         notes.append("Print colours (CMYK) are converted to RGB.")
+    if image.getexif().get(ORIENTATION, 1) != 1:
+        notes.append("It is turned upright, as the camera noted.")
     return tuple(notes)
 
 

@@ -154,6 +154,9 @@ class FakeAudit:
         self._uploads[key] = data
         return f"upload:{key}"
 
+    def notes(self, query: str) -> tuple[str, ...]:
+        return ("Of an animation, the first picture is used.",) if query.startswith("upload:") else ()
+
     def shown(self, query: str) -> bytes:
         return _png(self._pixels(query)[0])
 

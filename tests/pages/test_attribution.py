@@ -162,6 +162,7 @@ def test_an_upload_is_explained_and_a_broken_one_is_refused_calmly(screens: Scre
     app.file_uploader(key=state.PICK_UPLOAD).upload("digit.png", audit.shown("test:test-0003")).run()
     assert linked(app, "query") == "upload:u0"
     assert "This image has no label" in written(app)
+    assert given(app, "card")[0]["notes"] == ["Of an animation, the first picture is used."]
 
 
 def test_hostile_labels_reach_the_screen_as_text(screens: Screens) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from forwardinf_core.audits import attribution
 from forwardinf_core.audits.audit import Audit
@@ -192,3 +193,12 @@ def test_a_project_that_changed_on_disk_is_opened_anew(digits_audit: Audit) -> N
     path = Path(root / "train.parquet")
     os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns + 1_000_000))
     assert load_audit(root) is not before
+
+
+def test_what_was_done_to_an_odd_upload_is_kept_with_it(digits_audit: Audit) -> None:
+    buffer = io.BytesIO()
+    frames = [Image.new("L", (8, 8), shade) for shade in (10, 200)]
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    query = digits_audit.add_upload(buffer.getvalue(), "moving.gif")
+    assert digits_audit.notes(query) == ("The first of 2 frames is used.",)
+    assert digits_audit.notes(f"test:{digits_audit.test_ids[0]}") == ()

@@ -87,6 +87,7 @@ def card_of(project: Project, question: Question, *, width: int = CARD_WIDTH) ->
             )
             for code in answers.class_shares(said, question.target)
         ),
+        notes=project.audit.notes(question.query),
     )
 
 
