@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load
 from torch import Tensor
 
 from forwardinf_core.audits.audit import Audit
@@ -86,8 +88,8 @@ def test_what_is_measured_is_kept_and_what_fails_is_named(
         class Link:
             send = staticmethod(sent.append)
 
-        measure._measure(Link(), scene, name, threads)  # type: ignore[arg-type]
-        return Failed(name, sent[0]) if isinstance(sent[0], str) else sent[0]  # type: ignore[return-value]
+        measure._measure(Link(), pickle.dumps(scene), name, threads)  # type: ignore[arg-type]
+        return Failed(name, sent[0]) if isinstance(sent[0], str) else load(sent[0])  # type: ignore[arg-type]
 
     monkeypatch.setattr(measure, "_in_own_process", here)
     monkeypatch.setattr(measure, "CONTENDERS", {"loss": BASELINES["loss"], "broken": Broken})

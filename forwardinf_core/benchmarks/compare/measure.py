@@ -7,6 +7,7 @@ before. Memory is the peak of the whole process, PyTorch and the rows included.
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import re
 import resource
 import statistics
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 import torch
+from safetensors.torch import load, save
 from torch import Tensor
 
 from forwardinf_core.benchmarks.compare.contenders import BASELINES, BATCH, OURS, Contender
@@ -80,13 +82,14 @@ def slug(name: str) -> str:
 def _in_own_process(scene: Scene, name: str, threads: int, limit_s: float) -> dict[str, Tensor] | Failed:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_measure, args=(theirs, scene, name, threads))
+    # By value both ways: tensors sent as such are handles, which end with the process that sent them.
+    process = context.Process(target=_measure, args=(theirs, pickle.dumps(scene), name, threads))
     process.start()
     theirs.close()
     try:
         if not ours.poll(limit_s):
             return Failed(name, f"not finished after {limit_s / 60:.0f} minutes")
-        kept: dict[str, Tensor] | str = ours.recv()
+        sent: bytes | str = ours.recv()
     except EOFError:
         process.join()
         return Failed(name, f"its process ended with code {process.exitcode}")
@@ -94,14 +97,15 @@ def _in_own_process(scene: Scene, name: str, threads: int, limit_s: float) -> di
         if process.is_alive():
             process.kill()
         process.join()
-    return Failed(name, kept) if isinstance(kept, str) else kept
+    return Failed(name, sent) if isinstance(sent, str) else load(sent)
 
 
-def _measure(link: Connection, scene: Scene, name: str, threads: int) -> None:
+def _measure(link: Connection, scene: bytes, name: str, threads: int) -> None:
     """Measure one contender and send its tensors, or the sentence that says why there are none."""
     torch.set_num_threads(threads)
     try:
-        link.send(_measured(scene, CONTENDERS[name]))
+        found = _measured(pickle.loads(scene), CONTENDERS[name])  # noqa: S301  # our own scene, from our own process
+        link.send(save({key: value.contiguous() for key, value in found.items()}))
     except ModuleNotFoundError as error:
         link.send(f"{error.name} is not installed (requirements-bench.txt)")
     except Exception as error:  # noqa: BLE001  # whatever a library raises is its result
