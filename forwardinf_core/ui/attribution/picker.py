@@ -37,7 +37,8 @@ def picker(project: Project, drawn: Address, *, wide: bool, fragment: str = "") 
         if source == TEST_ROWS:
             browse_test_rows(project, drawn, wide=wide, fragment=fragment)
         elif project.audit.content == "text":
-            typed(project, fragment)
+            with st.container():  # one place, which the answer takes over: nothing of the box stays beside it
+                typed(project, fragment)
         else:
             upload(project, fragment)
 

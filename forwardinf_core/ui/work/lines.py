@@ -112,7 +112,7 @@ def subject_of(job: JobStatus) -> str:
     queries, method = job.options.get("queries"), job.options.get("method")
     if not isinstance(queries, list) or not isinstance(method, dict) or not queries:
         return ""
-    first = str(queries[0]) if str(queries[0]).startswith("test:") else "your image"
+    first = str(queries[0]) if str(queries[0]).startswith("test:") else "a query of your own"
     return f"{first if len(queries) == 1 else f'{len(queries)} queries'} · {method.get('name', '')}"
 
 
