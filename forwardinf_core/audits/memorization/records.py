@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -58,7 +59,7 @@ def sentence_of(found: Memorization, position: int) -> str:
         without, given = whole_percent(reference.without_row[position]), whole_percent(reference.with_row[position])
         counts = f"{reference.n_without[position]} networks trained without it, {reference.n_with[position]} with it"
         return f"Without this row the model would give its label {without} instead of {given} ({counts})."
-    above = found.percentile[position]
+    above = math.floor(10 * found.percentile[position]) / 10  # never "more than 100%"
     return (
         f"Estimate: the model leans on this row for its own answer more than on {above:.1f}% of the rows for theirs. "
         "How much it would change without the row is known only after retraining."

@@ -63,10 +63,10 @@ def tile_of_group(project: Project, group: Group, number: int) -> Tile:
     return Tile(
         id=str(number),
         src=thumbs.address(project.ref, split, position),
-        title=f"{len(group.train)} train, {len(group.test)} test",
+        title=counted(group.size, "row"),
         note=whole_percent(group.score),
         badge="label conflict" if group.has_conflict else "",
-        hint=f"{counted(group.size, 'row')} that are copies of each other",
+        hint=f"{len(group.train)} training and {len(group.test)} test rows that are copies of each other",
     )
 
 

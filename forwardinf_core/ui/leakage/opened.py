@@ -58,8 +58,9 @@ def opened_pair(
             is_mirrored=pair.is_mirrored,
             key=state.LEAK_PAIR,
         )
-        for reason in reasons_of(pair):
-            st.caption(plain(reason))
+        with st.container(gap="xxsmall"):
+            for reason in reasons_of(pair):
+                st.caption(plain(reason))
         actions(project, found, pair, pairs, decided)
     st.page_link(
         frame.ATTRIBUTION,

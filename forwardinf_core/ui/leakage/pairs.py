@@ -12,7 +12,7 @@ from forwardinf_core.ui.attribution.question import Project
 from forwardinf_core.ui.components.gallery import Tile, gallery
 from forwardinf_core.ui.leakage.opened import opened_pair
 from forwardinf_core.ui.leakage.session import Place
-from forwardinf_core.ui.wording import counted, whole_percent
+from forwardinf_core.ui.wording import class_name, counted, whole_percent
 
 if TYPE_CHECKING:
     from forwardinf_core.audits.decisions import Row
@@ -114,8 +114,8 @@ def tile_of(project: Project, pair: Pair, decided: Mapping[Row, Decision]) -> Ti
     return Tile(
         id=pair.query,
         src=thumbs.address(project.ref, "test", audit.test.position(row_id)),
-        title=row_id,
+        title=class_name(audit.classes, pair.label),
         note=whole_percent(pair.score),
         badge=MARKS[choice] if choice else conflict,
-        hint=f"{pair.verdict} of training row {audit.train_ids[pair.train]}, {pair.labels}",
+        hint=f"row {row_id}: {pair.verdict}, training row {audit.train_ids[pair.train]}, {pair.labels}",
     )

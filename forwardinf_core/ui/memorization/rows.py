@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PER_PAGE = 120
 NEAREST = 8
+ALL = -1  # among the classes to choose from
 GALLERY_HEIGHT = 520
 REVIEW = frame.PAGES / "review.py"
 
@@ -29,12 +30,12 @@ def filters(project: Project, found: Memorization, place: Place) -> None:
     from forwardinf_core.ui.memorization.charts import histogram
 
     classes = project.audit.classes
-    st.session_state[state.MEM_CLASS] = place.chosen.label
+    st.session_state[state.MEM_CLASS] = ALL if place.chosen.label is None else place.chosen.label
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.selectbox(
             "Class",
-            [None, *range(len(classes))],
-            format_func=lambda code: "all classes" if code is None else classes[code],
+            [ALL, *range(len(classes))],
+            format_func=lambda code: "all classes" if code == ALL else classes[code],
             key=state.MEM_CLASS,
             width=220,
             on_change=choose_class,
@@ -54,7 +55,7 @@ def filters(project: Project, found: Memorization, place: Place) -> None:
 def choose_class() -> None:
     """Keep the chosen class in the link."""
     code = st.session_state[state.MEM_CLASS]
-    address.go(label="" if code is None else str(code), row="", page="")
+    address.go(label="" if code == ALL else str(code), row="", page="")
 
 
 def rows_part(project: Project, found: Memorization, place: Place) -> None:
@@ -107,11 +108,7 @@ def tile_of(project: Project, found: Memorization, position: int) -> Tile:
 def figure_of(found: Memorization, position: int) -> str:
     """Return the row's figure in a few signs: its memorisation where retraining gave it, else where it stands."""
     if found.reference is not None and found.reference.is_said(position):
-        return (
-            whole_percent(float(found.reference.memorization[position]))
-            if found.reference.memorization[position] >= 0
-            else "0%"
-        )
+        return whole_percent(max(float(found.reference.memorization[position]), 0.0))
     return standing(1.0, float(found.percentile[position]))
 
 

@@ -16,10 +16,11 @@ export default function ({ data, parentElement }) {
   Promise.all([load(data.left.src), load(data.right.src)]).then(([left, right]) => {
     if (turns.get(parentElement) !== turn) return
     const words = data.mirrored ? `${data.right.words} (mirrored here to compare)` : data.right.words
+    const apart = difference(left, right, data.mirrored)
     view.replaceChildren(
       figure(shown(left, false), data.left.words),
       figure(shown(right, data.mirrored), words),
-      figure(difference(left, right, data.mirrored), "Difference"),
+      figure(apart.content, apart.words),
     )
   })
   return () => turns.delete(parentElement)
@@ -72,12 +73,14 @@ function pixels(picture, mirrored) {
 }
 
 function difference(left, right, mirrored) {
-  if (!left || !right) return missing()
+  if (!left || !right) return { content: missing(), words: "Difference" }
   const first = pixels(left, false)
   const second = pixels(right, mirrored)
+  let largest = 0
   for (let at = 0; at < first.data.length; at += 4) {
     for (let colour = 0; colour < 3; colour += 1) {
       const apart = Math.abs(first.data[at + colour] - second.data[at + colour])
+      largest = Math.max(largest, apart)
       first.data[at + colour] = 255 - Math.min(255, STRENGTH * apart)
     }
     first.data[at + 3] = 255
@@ -87,5 +90,6 @@ function difference(left, right, mirrored) {
   canvas.getContext("2d").putImageData(first, 0, 0)
   canvas.setAttribute("role", "img")
   canvas.setAttribute("aria-label", "white where both pictures agree, darker where they differ")
-  return canvas
+  const words = largest ? `Difference, at most ${largest} of 255` : "No difference"
+  return { content: canvas, words }
 }
