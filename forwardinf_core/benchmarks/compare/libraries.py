@@ -165,8 +165,9 @@ class Kronfluence:
 
     def scores(self, queries: Tensor, labels: Tensor) -> Tensor:
         self.asked += 1
-        found: dict[str, Tensor] = self.analyzer.compute_pairwise_scores(
-            f"asked{self.asked}",
+        name = f"asked{self.asked}"
+        self.analyzer.compute_pairwise_scores(
+            name,
             "ekfac",
             TensorDataset(queries, labels),
             self.rows,
@@ -174,13 +175,15 @@ class Kronfluence:
             per_device_train_batch_size=BATCH,
             overwrite_output_dir=True,
         )
+        found: dict[str, Tensor] = self.analyzer.load_pairwise_scores(name)
         return found["all_modules"].float()
 
     def own_influence(self) -> Tensor:
         """Return the library's self-scores."""
-        found: dict[str, Tensor] = self.analyzer.compute_self_scores(
+        self.analyzer.compute_self_scores(
             "own", "ekfac", self.rows, per_device_train_batch_size=BATCH, overwrite_output_dir=True
         )
+        found: dict[str, Tensor] = self.analyzer.load_self_scores("own")
         return found["all_modules"].float()
 
 
