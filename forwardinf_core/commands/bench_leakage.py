@@ -74,6 +74,7 @@ def memorization(
     cifar: Annotated[
         Path | None, typer.Option(help="Folder with CIFAR-10N's train.parquet; else digits alone.")
     ] = None,
+    built_in: Annotated[bool, typer.Option("--built-in", help="Digits also with the built-in network.")] = False,
     models: Annotated[int, typer.Option(min=4, help="Networks on random halves.")] = 200,
     as_json: AsJson = False,
 ) -> None:
@@ -81,10 +82,9 @@ def memorization(
     from forwardinf_core.benchmarks import memorization as bench
 
     with progress_line(quiet=as_json) as tell:
-        names = ["digits", *(["cifar10n"] if cifar is not None else [])]
-        found = [
-            bench.measure(name, bench.problem_recipe(name, cifar), folder, models=models, report=tell) for name in names
-        ]
+        found = [bench.measure_small(bench.problem_recipe("digits", None).rows, models=models)]
+        for name in [*(["digits"] if built_in else []), *(["cifar10n"] if cifar is not None else [])]:
+            found.append(bench.measure(name, bench.problem_recipe(name, cifar), folder, models=models, report=tell))
     if as_json:
         print_json([asdict(one) for one in found])
         return
