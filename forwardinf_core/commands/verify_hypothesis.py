@@ -71,7 +71,7 @@ def record_of(found: Hypothesis) -> dict[str, object]:
 def _print(found: Hypothesis) -> None:
     from forwardinf_core.verification.network_estimates import words_of
 
-    over = f"{found.n_rows:,} rows, mean of {found.n_queries} queries"
+    over = f"{found.n_rows:,} rows, mean of the {found.n_queries} queries of highest loss"
     if found.part == "network":
         over = f"{len(found.points)} groups of {found.n_rows:,} rows, {found.n_queries} queries together"
     typer.echo(

@@ -96,14 +96,16 @@ def _convex_tables(
             **{name: scores.ravel().astype(np.float32) for name, scores in estimates.items()},
         }
     )
-    low, high = bootstrap(result.pearson, result.pearson, lambda a, _b: np.asarray(np.nanmean(a, axis=0)))
+    told = result.highest if result.highest.any() else ~result.highest  # the paper's queries; the random ones beside
+    linear, ranked = result.pearson[told], result.spearman[told]
+    low, high = bootstrap(linear, linear, lambda a, _b: np.asarray(np.nanmean(a, axis=0)))
     kinds = {kind: by_query[by_query["chosen"] == kind] for kind in ("highest loss", "random")}
     summary: dict[str, Option] = {
-        "pearson": float(np.nanmean(result.pearson)),
-        "spearman": float(np.nanmean(result.spearman)),
+        "pearson": float(np.nanmean(linear)),
+        "spearman": float(np.nanmean(ranked)),
         "interval": [low, high],
         "n_rows": n,
-        "n_queries": len(by_query),
+        "n_queries": len(linear),
         "estimates": _correlations(result.train_to_test, estimates),
         "by_kind": {
             kind: [float(part["pearson"].mean()), float(part["spearman"].mean())]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kronfluence.analyzer import Analyzer
 
 BATCH = 100
-PROJECTED = 1_024  # dimensions of TRAK's projection
+PROJECTED = 512  # dimensions of TRAK's projection; with more than a quarter of the rows it is rank-deficient
 OUTPUT_SCALE = 1e-7  # keeps log(1 − p) finite
 
 
