@@ -35,6 +35,7 @@ ARGUMENTS = [
 START_S, STOP_S = 60.0, 10.0
 BUILD_S = 240.0  # the demo is trained on first start
 PATIENCE_MS = 20_000
+expect.set_options(timeout=PATIENCE_MS)  # a machine may do other work too
 LOOKED_FOR_AND_NOT_THERE = ("/_stcore/health", "/_stcore/host-config")
 """On a deep link Streamlit first asks below the page's own path whether the server is there; the answer is 404."""
 

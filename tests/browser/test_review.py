@@ -16,7 +16,6 @@ from tests.browser.conftest import Server, Watched, drawn, wait_until
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 SEARCH_MS = 180_000
-expect.set_options(timeout=30_000)  # a machine that does other work too
 FAST_MS = 20
 CARD = ".deck[data-state=card]"
 

@@ -191,8 +191,12 @@ def test_a_project_that_changed_on_disk_is_opened_anew(digits_audit: Audit) -> N
     assert load_audit(root) is load_audit(root)
     before = load_audit(root)
     path = Path(root / "train.parquet")
-    os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns + 1_000_000))
-    assert load_audit(root) is not before
+    accessed, modified = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    try:
+        os.utime(path, ns=(accessed, modified + 1_000_000))
+        assert load_audit(root) is not before
+    finally:
+        os.utime(path, ns=(accessed, modified))  # the demo belongs to all tests
 
 
 def test_what_was_done_to_an_odd_upload_is_kept_with_it(digits_audit: Audit) -> None:
