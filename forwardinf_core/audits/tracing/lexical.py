@@ -92,7 +92,7 @@ def likeness(embeddings: NDArray[np.float32], query: NDArray[np.float32]) -> NDA
 
 
 FUSED_WEIGHTS = {"bm25": 1.0, "influence": 0.25, "embedding": 0.05}
-"""Chosen on the development halves of four sets (docs/tracing.md): BM25 leads, influence breaks ties."""
+"""Chosen on the development half of WebNLG (docs/tracing.md): BM25 leads, influence breaks ties."""
 
 
 def fused(
