@@ -17,6 +17,7 @@ from forwardinf_core.audits.context import AtOnce
 from forwardinf_core.audits.opening import load_audit
 from forwardinf_core.cli import main
 from forwardinf_core.errors import CancelledError, ModelError
+from forwardinf_core.jobs import context
 from forwardinf_core.models.training import TrainingOptions
 from forwardinf_core.verification import fidelity, method_scores, recipes
 from forwardinf_core.verification.fidelity import LdsOptions, drawn_queries, lds_now, truth_by_retraining
@@ -54,6 +55,7 @@ def test_lds_prints_the_agreed_keys_and_the_baselines_beside_the_method(
 def test_a_cancelled_ladder_keeps_its_networks_and_goes_on(
     digits_audit: Audit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(context, "REPORT_EVERY_S", 0.0)  # however fast networks are trained, every report is heard
     options = replace(OPTIONS, seeds=2)
 
     def stop(_fraction: float, note: str) -> None:

@@ -12,6 +12,7 @@ import torch
 from forwardinf_core.audits.audit import Audit
 from forwardinf_core.cli import main
 from forwardinf_core.errors import CancelledError
+from forwardinf_core.jobs import context
 from forwardinf_core.projects.load import Project
 from forwardinf_core.verification import convex, hypothesis_parts
 from forwardinf_core.verification.hypothesis import find_hypothesis, hypothesis_now, latest_hypothesis
@@ -48,6 +49,7 @@ def test_a_cancelled_verification_goes_on_with_the_rows_that_are_left(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(convex, "AT_ONCE", 20)
+    monkeypatch.setattr(context, "REPORT_EVERY_S", 0.0)  # however fast the rows go by, every report is heard
     options = HypothesisOptions(rows=60, each=1, seed=3)
     notes: list[str] = []
 
