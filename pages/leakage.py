@@ -12,22 +12,22 @@ from forwardinf_core.ui.leakage.pairs import pairs_part
 from forwardinf_core.ui.leakage.summary import summary, trust
 from forwardinf_core.ui.waiting_for_run import Offer, wait_or_offer
 
-OFFER = Offer(
+project = frame.project()
+content = "words and letters" if project.audit.content == "text" else "pixels"
+offer = Offer(
     kind=KIND,
     title="Nobody has looked for copies yet",
-    hint="Every test row is compared with every training row: by its pixels, and by what the model makes of it.",
+    hint=f"Every test row is compared with every training row: by its {content}, and by what the model makes of it.",
     button="Look for copies",
     icon=":material/content_copy:",
     running="Looking for copies",
     key=state.LEAK_START,
 )
-
-project = frame.project()
 frame.heading("Leakage", "Is a test row in the training set, as it is or in another form?")
 with messages.guard():
     found = session.leakage(project)
     if found is None:
-        wait_or_offer(project, OFFER, lambda: report.start(project.audit))
+        wait_or_offer(project, offer, lambda: report.start(project.audit))
         st.stop()
     place = session.read()
     summary(project, found)

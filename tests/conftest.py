@@ -47,3 +47,17 @@ def digits_audit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Audit]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FORWARDINF_HOME", str(tmp_path_factory.mktemp("home")))
         yield open_audit("demo:digits")
+
+
+@pytest.fixture(scope="session")
+def text_audit(tmp_path_factory: pytest.TempPathFactory) -> Audit:
+    """Return a small text project with its baseline trained, once for all tests, with the head ready."""
+    from forwardinf_core.audits.fitting import FitOptions
+    from forwardinf_core.audits.opening import open_audit
+    from forwardinf_core.jobs import run as jobs
+    from tests.unit.text_cases import write_project
+
+    folder = write_project(tmp_path_factory.mktemp("texts"))
+    found = jobs.run_here("fit", folder, FitOptions(epochs=40, width=16), lambda *_: None)
+    assert found["test_accuracy"] > 0.9  # type: ignore[operator]
+    return open_audit(folder)

@@ -21,11 +21,11 @@ from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.context import AtOnce
 from forwardinf_core.audits.head_influence import head_influence
 from forwardinf_core.audits.leakage.detection import fusion_of, stored
+from forwardinf_core.audits.leakage.medium import medium_of
 from forwardinf_core.audits.leakage.records import NONE, Leakage
 from forwardinf_core.audits.leakage.signals import fit_spaces, likeness, query_block
 from forwardinf_core.audits.leakage.traces import Traces, described
 from forwardinf_core.audits.methods import method_named
-from forwardinf_core.datasets.rows import images_of
 from forwardinf_core.datasets.views import Subset
 from forwardinf_core.errors import DataError
 from forwardinf_core.influence.network import slices
@@ -61,9 +61,9 @@ class Flagged:
 
 @dataclass(frozen=True)
 class Copies:
-    """Queries with the training row that each is a copy of. ``traces``: as they are and mirrored, once each."""
+    """Queries with the training row that each is a copy of. ``traces``: as they are, and mirrored where rows can be."""
 
-    traces: tuple[Traces, Traces]
+    traces: tuple[Traces, Traces | None]
     labels: Tensor
     truth: NDArray[np.int64]
 
@@ -79,23 +79,25 @@ def listed_pairs(audit: Audit, path: Path) -> tuple[NDArray[np.int64], NDArray[n
 
 def listed_copies(audit: Audit, tests: NDArray[np.int64], trains: NDArray[np.int64]) -> Copies:
     """Return the listed pairs as queries; reads the finished audit's caches."""
-    place, rows = audit.workplace(AtOnce()), images_of(audit.test)
-    chosen = torch.from_numpy(tests)
-    both = tuple(
-        Traces({name: value[chosen] for name, value in described(place, rows, mirrored=flip).parts.items()})
-        for flip in (False, True)
-    )
-    labels = torch.from_numpy(audit.test.labels[tests].copy())
-    return Copies((both[0], both[1]), labels, trains)
+    place, chosen = audit.workplace(AtOnce()), torch.from_numpy(tests)
+
+    def listed(*, mirrored: bool) -> Traces:
+        found = described(place, audit.test, mirrored=mirrored)
+        return Traces({name: value[chosen] for name, value in found.parts.items()})
+
+    turned = listed(mirrored=True) if medium_of(audit.content).turns else None
+    return Copies((listed(mirrored=False), turned), torch.from_numpy(audit.test.labels[tests].copy()), trains)
 
 
 def exact_copies(audit: Audit) -> Copies:
     """Return 1% of the training rows as queries: the paper's protocol, the model having seen all of them."""
     count = max(1, round(EXACT_SHARE * len(audit.train)))
     chosen = np.sort(np.random.default_rng(EXACT_SEED).permutation(len(audit.train))[:count])
-    place, rows = audit.workplace(AtOnce()), images_of(Subset(audit.train, chosen))
-    both = described(place, rows), described(place, rows, mirrored=True)
-    return Copies(both, torch.from_numpy(audit.train_labels[chosen].copy()), chosen.astype(np.int64))
+    place, rows = audit.workplace(AtOnce()), Subset(audit.train, chosen)
+    turned = described(place, rows, mirrored=True) if medium_of(audit.content).turns else None
+    return Copies(
+        (described(place, rows), turned), torch.from_numpy(audit.train_labels[chosen].copy()), chosen.astype(np.int64)
+    )
 
 
 def ranks_of(audit: Audit, copies: Copies) -> dict[str, NDArray[np.int64]]:
@@ -104,13 +106,14 @@ def ranks_of(audit: Audit, copies: Copies) -> dict[str, NDArray[np.int64]]:
     if record is None:
         raise DataError("The leakage audit of this project is not finished.", hint="Run: leakage PROJECT")
     fusion, place = fusion_of(record), audit.workplace(AtOnce())
-    train = described(place, images_of(audit.train))
+    train = described(place, audit.train)
     spaces, head = fit_spaces(train), head_influence(place)
     labels = torch.from_numpy(audit.train_labels.copy())
     own = None if head is None else head.on_itself(train.parts[FEATURES], labels).sqrt().clamp_min(1e-12)
     ranks: dict[str, list[NDArray[np.int64]]] = {}
     for start, stop in slices(len(copies.truth), query_block(spaces)):
-        queries, flipped = (one.rows(start, stop) for one in copies.traces)
+        queries, flipped = (one and one.rows(start, stop) for one in copies.traces)
+        assert queries is not None
         found = likeness(spaces, queries, flipped)
         scores = dict(zip(spaces.names, found.values, strict=True)) | {FUSED: fusion.evidence(found.features())}
         if head is not None and own is not None:

@@ -47,11 +47,21 @@ def leakage(
                     bench.found_of("forward-inf", bench.recipe_ranks(audit, tests, trains)),
                 )
             verdict = bench.flagged(audit, found, tests)
+        repeats, planted = None, []
+        if audit.content == "text":
+            from forwardinf_core.audits.leakage.medium import medium_of
+            from forwardinf_core.benchmarks import leakage_texts as of_texts
+
+            repeats = of_texts.natural_repeats(audit, found)
+            kinds = [*medium_of("text").kinds, of_texts.PARAPHRASED]
+            planted = [of_texts.measure_planted(audit, kind) for kind in kinds]
     if as_json:
         print_json(
             {
                 "tables": {name: [asdict(one) for one in table] for name, table in tables.items()},
                 "verdict": None if verdict is None else asdict(verdict),
+                "natural_repeats": None if repeats is None else asdict(repeats),
+                "planted": [asdict(one) for one in planted],
                 "check": dict(found.check),
                 "seconds": dict(found.seconds),
             }
@@ -65,6 +75,20 @@ def leakage(
         typer.echo(
             f"\nVerdict over all test rows: {verdict.flagged} called copies; {verdict.listed_found} of "
             f"{verdict.listed} listed rows found, {len(verdict.unlisted)} called copies are not in the list."
+        )
+    for one in planted:
+        typer.echo(f"\nplanted: {one.kind}; called copies of their origin at even odds: {one.called:.3f}")
+        cells = [(f.signal, str(f.pairs), f"{f.top1:.3f}", f"{f.top5:.3f}", f"{f.median:g}") for f in one.signals]
+        print_table(("signal", "rows", "top-1", "top-5", "median rank"), cells)
+    if repeats is not None:
+        typer.echo(
+            f"\nNatural repeats: {repeats.repeats} test rows repeat a training row word for word; "
+            f"{repeats.called_exact} of them called exact copies ({repeats.conflicting} with conflicting labels); "
+            f"{len(repeats.others)} others called copies:"
+        )
+        print_table(
+            ("test", "train", "conf.", "verdict", "test text", "training text"),
+            [(one[0], one[1], f"{one[2]:.3f}", one[3], one[4][:70], one[5][:70]) for one in repeats.others[:40]],
         )
     typer.echo("Seconds: " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in found.seconds.items()))
 

@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 def leakage(
     project: Annotated[str, typer.Argument(help="A folder or demo:NAME.")],
     query: Annotated[
-        list[str] | None, typer.Option(help="test:ID, test:* or an image file; every test row without it.")
+        list[str] | None, typer.Option(help="test:ID, test:*, an image file or a text; every test row without it.")
     ] = None,
     scores: Annotated[Path | None, typer.Option(help="Write test_id, train_id, score, verdict to this file.")] = None,
     method: Annotated[

@@ -31,8 +31,8 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("Explore", "overview", "Overview", ":material/dashboard:", CLASSIFICATION),
     Entry("Explore", "attribution", "Attribution", ":material/hub:", CLASSIFICATION),
     Entry("Decide", "review", "Review", ":material/fact_check:", CLASSIFICATION),
-    Entry("Decide", "leakage", "Leakage", ":material/content_copy:", IMAGES),
-    Entry("Decide", "memorization", "Memorization", ":material/psychology:", IMAGES),
+    Entry("Decide", "leakage", "Leakage", ":material/content_copy:", CLASSIFICATION),
+    Entry("Decide", "memorization", "Memorization", ":material/psychology:", CLASSIFICATION),
     Entry("Trust", "verify", "Verify", ":material/verified_user:", CLASSIFICATION),
     Entry("Trace", "tracing", "Text tracing", ":material/manage_search:", LANGUAGE),
 )

@@ -36,11 +36,16 @@ def of_query(audit: Audit, query: str) -> Passage:
 
 
 def shown(text: str, read: int) -> Passage:
-    """Return a text with what the model reads of it apart from the rest; NUL characters are shown as a sign."""
+    """Return a text with what the model reads of it apart from the rest."""
     notes = []
     if read < len(text):
         notes.append(f"The model reads the first {counted(read, 'character')} of {len(text):,}.")
     if len(text) > SHOWN:
         notes.append(f"The first {SHOWN:,} are shown.")
-    visible = text[:SHOWN].replace("\x00", "\u2400")
-    return Passage(visible[:read], visible[read:], " ".join(notes))
+    seen = visible(text)
+    return Passage(seen[:read], seen[read:], " ".join(notes))
+
+
+def visible(text: str) -> str:
+    """Return as much of a text as a page shows; NUL characters as a sign."""
+    return text[:SHOWN].replace("\x00", "\u2400")

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from forwardinf_core.audits.audit import Audit
-from forwardinf_core.audits.leakage import content, report
+from forwardinf_core.audits.leakage import pictures, report
+from forwardinf_core.audits.leakage.altered_pictures import KINDS, altered
 from forwardinf_core.audits.leakage.checks import check_rows
 from forwardinf_core.audits.leakage.fusion import confidence, estimated_prior, sigmoid
 from forwardinf_core.audits.leakage.groups import hanging_together
-from forwardinf_core.audits.leakage.planted import KINDS, altered
 from forwardinf_core.audits.leakage.records import EXACT, NONE, OTHER_LABEL, SAME_LABEL, Leakage
 from forwardinf_core.audits.leakage.verdicts import reasons_of
 from forwardinf_core.cli import main
@@ -112,14 +112,14 @@ def test_chosen_queries_are_answered_alone(
 def test_grey_pictures_ignore_brightness_and_contrast() -> None:
     first = picture()
     second = Image.fromarray((np.asarray(first, dtype=np.float32) * 0.6 + 40).astype(np.uint8))
-    one, other = content.grey_pictures([first, second])
+    one, other = pictures.grey_pictures([first, second])
     assert one @ other > 0.999
-    assert one @ content.grey_pictures([picture(1)])[0] < 0.5
+    assert one @ pictures.grey_pictures([picture(1)])[0] < 0.5
 
 
 def test_a_picture_of_one_colour_correlates_with_nothing() -> None:
     flat = Image.new("RGB", (32, 32), (90, 90, 90))
-    assert not content.grey_pictures([flat]).any()
+    assert not pictures.grey_pictures([flat]).any()
 
 
 @pytest.mark.parametrize("kind", KINDS)

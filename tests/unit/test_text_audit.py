@@ -11,7 +11,7 @@ import pytest
 
 from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.fitting import FitOptions
-from forwardinf_core.audits.opening import load_audit, open_audit
+from forwardinf_core.audits.opening import load_audit
 from forwardinf_core.audits.overview import summarise
 from forwardinf_core.cli import main
 from forwardinf_core.errors import DataError, ModelError, ProjectError
@@ -22,15 +22,6 @@ from tests.unit.text_cases import COPY, PLANTED_TEXT, QUERY, WRONG_COPY, save_en
 
 def fit(folder: Path, **options: object) -> dict[str, object]:
     return jobs.run_here("fit", folder, FitOptions(**options), lambda *_: None)  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="module")
-def text_audit(tmp_path_factory: pytest.TempPathFactory) -> Audit:
-    """Return a text project with its baseline trained, the head ready."""
-    folder = write_project(tmp_path_factory.mktemp("texts"))
-    found = fit(folder, epochs=40, width=16)
-    assert found["test_accuracy"] > 0.9  # type: ignore[operator]
-    return open_audit(folder)
 
 
 @pytest.mark.parametrize("method", ["head", "tail-ekfac", "full"])

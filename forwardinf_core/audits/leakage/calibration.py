@@ -15,17 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from forwardinf_core.audits.context import Context
-from forwardinf_core.audits.leakage import content
 from forwardinf_core.audits.leakage.fusion import RIVALS, Check, Fusion, fit_confidence, fit_weights, sigmoid
-from forwardinf_core.audits.leakage.planted import KINDS, altered
+from forwardinf_core.audits.leakage.medium import Medium, medium_of
 from forwardinf_core.audits.leakage.signals import Spaces, likeness, query_block
-from forwardinf_core.audits.leakage.traces import GREY, HASH, Describe, Traces
-from forwardinf_core.datasets.rows import ImageRows
+from forwardinf_core.audits.leakage.traces import Describe, Traces
+from forwardinf_core.datasets.rows import DataRows
 from forwardinf_core.influence.network import slices
 
-MOST_PLANTED = 700  # 100 of each kind of alteration
+MOST_PLANTED = 700  # about 100 of each kind of alteration
 BATCH = 100
-TWIN_GREY, TWIN_HASH = 0.98, 52 / 64  # an evident twin: pixels correlate so, and at most 6 of 64 bits differ
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,27 +31,30 @@ class Planted:
     """Queries with known answers. ``origin`` (p,): training position of the copied row; ``itself``: the row hidden."""
 
     queries: Traces
-    mirrored: Traces
+    mirrored: Traces | None  # None where rows have no mirror image
     origin: NDArray[np.int64]  # −1 where the query is no copy
     itself: NDArray[np.int64]  # −1 where the query is a copy
-    kind: NDArray[np.int64]  # index into KINDS, −1 where the query is no copy
+    kind: NDArray[np.int64]  # index into the medium's kinds, −1 where the query is no copy
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what a chunk holds."""
         known = {name: torch.from_numpy(getattr(self, name)) for name in ("origin", "itself", "kind")}
         seen = {f"queries/{name}": value for name, value in self.queries.parts.items()}
-        return known | seen | {f"mirrored/{name}": value for name, value in self.mirrored.parts.items()}
+        turned = {} if self.mirrored is None else self.mirrored.parts
+        return known | seen | {f"mirrored/{name}": value for name, value in turned.items()}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> Planted:
         """Build it again from what ``tensors`` returned."""
 
-        def part(prefix: str) -> Traces:
+        def part(prefix: str) -> Traces | None:
             found = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-            return Traces(found)
+            return Traces(found) if found else None
 
         origin, itself, kind = (tensors[name].numpy() for name in ("origin", "itself", "kind"))
-        return cls(part("queries/"), part("mirrored/"), origin, itself, kind)
+        queries = part("queries/")
+        assert queries is not None
+        return cls(queries, part("mirrored/"), origin, itself, kind)
 
 
 @dataclass(frozen=True)
@@ -65,36 +66,41 @@ class Calibration:
     alone: dict[str, float]
 
 
-def plant(train: ImageRows, describe: Describe, context: Context, *, seed: int, most: int = MOST_PLANTED) -> Planted:
+def plant(train: DataRows, describe: Describe, context: Context, *, seed: int, most: int = MOST_PLANTED) -> Planted:
     """Draw rows, alter a copy of each of the first, and describe all as queries are described."""
-    count = min(most, len(train) // 2)
+    medium, count = medium_of(train.content), min(most, len(train) // 2)
     drawn = np.random.default_rng([seed, 0]).permutation(len(train))[: 2 * count]
-    kind = np.where(np.arange(2 * count) < count, np.arange(2 * count) % len(KINDS), -1)
+    kind = np.where(np.arange(2 * count) < count, np.arange(2 * count) % len(medium.kinds), -1)
     parts: list[dict[str, Tensor]] = []
     flipped: list[dict[str, Tensor]] = []
     for start, stop in slices(2 * count, BATCH):
-        images = []
-        for number in range(start, stop):
-            image = train.image(int(drawn[number]))
-            generator = np.random.default_rng([seed, 1, number])
-            images.append(image if kind[number] < 0 else altered(image, KINDS[kind[number]], generator))
-        parts.append(describe(images))
-        flipped.append(describe([content.mirrored(image) for image in images]))
+        how = [
+            None if kind[number] < 0 else (medium.kinds[kind[number]], np.random.default_rng([seed, 1, number]))
+            for number in range(start, stop)
+        ]
+        items = medium.taken(train, drawn[start:stop].tolist()).altered(how)
+        parts.append(describe(items))
+        if medium.turns:
+            flipped.append(describe(items.mirrored()))
         context.report(stop, 2 * count, "Planting copies to learn from")
     planted = kind >= 0
     return Planted(
-        Traces({name: torch.cat([part[name] for part in parts]) for name in parts[0]}),
-        Traces({name: torch.cat([part[name] for part in flipped]) for name in flipped[0]}),
+        _joined(parts),
+        _joined(flipped) if flipped else None,
         np.where(planted, drawn, -1),
         np.where(planted, -1, drawn),
         kind,
     )
 
 
-def calibrate(spaces: Spaces, planted: Planted) -> Calibration:
+def _joined(parts: list[dict[str, Tensor]]) -> Traces:
+    return Traces({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+
+
+def calibrate(spaces: Spaces, planted: Planted, medium: Medium) -> Calibration:
     """Learn the fusion on every other planted query, and check it on the rest."""
-    teaches = (np.arange(len(planted.origin)) // len(KINDS)) % 2 == 0  # every kind in both halves
-    compared = _compare(spaces, planted)
+    teaches = (np.arange(len(planted.origin)) // len(medium.kinds)) % 2 == 0  # every kind in both halves
+    compared = _compare(spaces, planted, medium)
     usable = (planted.origin >= 0) | ~compared.has_twin
     first = teaches & usable
     pairs = first & (planted.origin >= 0)
@@ -104,7 +110,9 @@ def calibrate(spaces: Spaces, planted: Planted) -> Calibration:
     best = _best(compared, weights)
     fusion = fit_confidence(weights, best[first], planted.origin[first] >= 0)
     rest = ~teaches & usable
-    return Calibration(fusion, _check(fusion, planted, compared, best, rest), _alone(spaces, planted, compared, rest))
+    return Calibration(
+        fusion, _check(fusion, planted, compared, best, rest, medium.kinds), _alone(spaces, planted, compared, rest)
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,18 +123,19 @@ class _Compared:
     first: NDArray[np.bool_]  # (p, s) the origin is nearest by each signal alone
 
 
-def _compare(spaces: Spaces, planted: Planted) -> _Compared:
+def _compare(spaces: Spaces, planted: Planted, medium: Medium) -> _Compared:
     own, rivals, twins, firsts = [], [], [], []
     step = query_block(spaces)
     for start, stop in slices(len(planted.origin), step):
         itself, origin = torch.from_numpy(planted.itself[start:stop]), torch.from_numpy(planted.origin[start:stop])
-        found = likeness(spaces, planted.queries.rows(start, stop), planted.mirrored.rows(start, stop), excluded=itself)
+        turned = None if planted.mirrored is None else planted.mirrored.rows(start, stop)
+        found = likeness(spaces, planted.queries.rows(start, stop), turned, excluded=itself)
         features = found.features()
         row = torch.arange(stop - start)
         overall = found.values.sum(0)
         names = spaces.names
-        twin = (found.values[names.index(GREY)] >= TWIN_GREY) & (found.values[names.index(HASH)] >= TWIN_HASH)
-        twins.append(twin.any(1))
+        twin = [found.values[names.index(name)] >= bound for name, bound in medium.twin.items()]
+        twins.append(torch.stack(twin).all(0).any(1))
         nearest = found.values[:, row, origin.clamp_min(0)]  # (s, q)
         firsts.append((found.values <= nearest.unsqueeze(2)).all(2).T & (origin >= 0).unsqueeze(1))
         overall[row[origin >= 0], origin[origin >= 0]] = -torch.inf
@@ -146,7 +155,12 @@ def _best(compared: _Compared, weights: tuple[float, ...]) -> NDArray[np.float64
 
 
 def _check(
-    fusion: Fusion, planted: Planted, compared: _Compared, best: NDArray[np.float64], rows: NDArray[np.bool_]
+    fusion: Fusion,
+    planted: Planted,
+    compared: _Compared,
+    best: NDArray[np.float64],
+    rows: NDArray[np.bool_],
+    kinds: tuple[str, ...],
 ) -> Check:
     is_copy = planted.origin >= 0
     sure = sigmoid(fusion.log_odds(best))
@@ -157,7 +171,7 @@ def _check(
     hits, alarms = (weight * (said & is_copy & rows)).sum(), (weight * (said & ~is_copy & rows)).sum()
     by_kind = {
         name: float((said & right)[rows & (planted.kind == code)].mean())
-        for code, name in enumerate(KINDS)
+        for code, name in enumerate(kinds)
         if (rows & (planted.kind == code)).any()
     }
     return Check(

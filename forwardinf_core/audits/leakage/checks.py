@@ -13,6 +13,7 @@ FEWEST_TRAIN = 20  # rows to plant copies among and to tell them from
 def check_rows(audit: Audit) -> tuple[str, ...]:
     """Return notes on the rows, a sentence each. Raises DataError where there is nothing to find out."""
     train, test = audit.train, audit.test
+    word = "text" if audit.content == "text" else "picture"
     train_digests = {row.tobytes() for row in train.digests}
     test_digests = {row.tobytes() for row in test.digests}
     if len(train) < FEWEST_TRAIN:
@@ -22,8 +23,8 @@ def check_rows(audit: Audit) -> tuple[str, ...]:
         )
     if len(train_digests) == 1:
         raise DataError(
-            "All training rows are the same picture, so every row is a copy of every other.",
-            hint="Check the image column of train: in project.yaml.",
+            f"All training rows are the same {word}, so every row is a copy of every other.",
+            hint=f"Check the {audit.content} column of train: in project.yaml.",
         )
     if train_digests == test_digests:
         raise DataError(

@@ -23,13 +23,13 @@ from forwardinf_core.audits.leakage.calibration import Calibration, Planted, cal
 from forwardinf_core.audits.leakage.checks import check_rows
 from forwardinf_core.audits.leakage.fusion import Fusion, confidence, estimated_prior
 from forwardinf_core.audits.leakage.groups import find_groups
+from forwardinf_core.audits.leakage.medium import GREY, HASH, Medium, medium_of
 from forwardinf_core.audits.leakage.signals import Spaces, fit_spaces, likeness, query_block
 from forwardinf_core.audits.leakage.traces import Traces, described, describer_of
 from forwardinf_core.audits.leakage.twins import identical_rows
 from forwardinf_core.audits.leakage.verdicts import verdict_of
 from forwardinf_core.audits.opening import load_audit
 from forwardinf_core.audits.preparation import Workplace
-from forwardinf_core.datasets.rows import images_of
 from forwardinf_core.influence.network import slices
 from forwardinf_core.influence.probe import FEATURES, OUTPUTS
 from forwardinf_core.jobs.context import JobContext
@@ -105,17 +105,17 @@ def _detect(audit: Audit, place: Workplace, context: JobContext, options: Leakag
     notes = check_rows(audit)
     clock = Seconds()
     with clock.phase("describe"):
-        rows = images_of(audit.train), images_of(audit.test)
-        train, test = described(place, rows[0]), described(place, rows[1])
-        mirrored = described(place, rows[1], mirrored=True)
+        medium = medium_of(audit.content)
+        train, test = described(place, audit.train), described(place, audit.test)
+        mirrored = described(place, audit.test, mirrored=True) if medium.turns else None
         head = head_influence(place)
     with clock.phase("calibrate"):
         spaces = fit_spaces(train)
-        calibration = calibrate(spaces, _planted(audit, place, context, options))
+        calibration = calibrate(spaces, _planted(audit, place, context, options), medium)
     with clock.phase("search"):
         found = _search_all(audit, spaces, calibration, head, (train, test, mirrored), context)
     with clock.phase("groups"):
-        frame, prior = _pairs(audit, spaces, calibration, found)
+        frame, prior = _pairs(audit, medium, spaces, calibration, found)
         groups = find_groups(audit, spaces, calibration.fusion, prior, (train, test), frame, context.report)
     summary: dict[str, Option] = {
         "prior": prior,
@@ -135,7 +135,7 @@ def _detect(audit: Audit, place: Workplace, context: JobContext, options: Leakag
 def _planted(audit: Audit, place: Workplace, context: JobContext, options: LeakageOptions) -> Planted:
     kept = context.chunks.get("planted")
     if kept is None:
-        planted = plant(images_of(audit.train), describer_of(place), context, seed=options.seed, most=options.planted)
+        planted = plant(audit.train, describer_of(place), context, seed=options.seed, most=options.planted)
         context.chunks.put("planted", planted.tensors())
         return planted
     return Planted.from_tensors(kept)
@@ -146,7 +146,7 @@ def _search_all(
     spaces: Spaces,
     calibration: Calibration,
     head: HeadInfluence | None,
-    traces: tuple[Traces, Traces, Traces],
+    traces: tuple[Traces, Traces, Traces | None],
     context: JobContext,
 ) -> Searched:
     """Search for all test rows, block by block."""
@@ -159,7 +159,12 @@ def _search_all(
         key = f"search-{start:010d}"
         kept = context.chunks.get(key)
         if kept is None:
-            found = search(spaces, calibration, test.rows(start, stop), mirrored.rows(start, stop))
+            found = search(
+                spaces,
+                calibration,
+                test.rows(start, stop),
+                None if mirrored is None else mirrored.rows(start, stop),
+            )
             if head is not None:
                 assert own is not None
                 queries = test.parts[FEATURES][start:stop]
@@ -171,7 +176,7 @@ def _search_all(
     return Searched(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
 
 
-def search(spaces: Spaces, calibration: Calibration, queries: Traces, mirrored: Traces) -> Searched:
+def search(spaces: Spaces, calibration: Calibration, queries: Traces, mirrored: Traces | None) -> Searched:
     """Return the likeliest training rows of each query by the fused evidence."""
     found = likeness(spaces, queries, mirrored)
     features = found.features()
@@ -200,7 +205,9 @@ def with_influence(
     return Searched(found.rows, found.values, found.mirrored, influence, influence / size)
 
 
-def _pairs(audit: Audit, spaces: Spaces, calibration: Calibration, found: Searched) -> tuple[pd.DataFrame, float]:
+def _pairs(
+    audit: Audit, medium: Medium, spaces: Spaces, calibration: Calibration, found: Searched
+) -> tuple[pd.DataFrame, float]:
     """Return a record for each test row and rank (rank 0 the best), and the estimated share of leaked rows."""
     names = spaces.names
     evidence = calibration.fusion.evidence(found.values).double().numpy()  # (q, k)
@@ -208,7 +215,7 @@ def _pairs(audit: Audit, spaces: Spaces, calibration: Calibration, found: Search
     prior = estimated_prior(odds[:, 0])
     sure = confidence(odds, prior)
     alike = found.values[:, :, : len(names)].numpy()
-    twins = identical_rows(images_of(audit.test), images_of(audit.train), found.rows.numpy(), alike, names)
+    twins = identical_rows(audit.test, audit.train, found.rows.numpy(), alike, names)
     records = []
     for query in range(len(found.rows)):
         order = sorted(range(found.rows.shape[1]), key=lambda rank: not twins[query, rank])  # stable: twins first
@@ -222,7 +229,7 @@ def _pairs(audit: Audit, spaces: Spaces, calibration: Calibration, found: Search
                     "rank": rank,
                     "train": int(found.rows[query, place]),
                     "score": score,
-                    "verdict": verdict_of(score, likes, is_identical=bool(twins[query, place])),
+                    "verdict": verdict_of(score, likes, medium, is_identical=bool(twins[query, place])),
                     "mirrored": is_mirrored(found.mirrored[query, place], names),
                     "influence": float(found.influence[query, place]),
                     "influence_cosine": float(found.cosine[query, place]),
@@ -236,7 +243,7 @@ def _pairs(audit: Audit, spaces: Spaces, calibration: Calibration, found: Search
 def is_mirrored(by_signal: Tensor, names: tuple[str, ...]) -> bool:
     """Say whether the mirrored query fits better: by the pictures themselves, which know left from right best."""
     seen = dict(zip(names, by_signal.tolist(), strict=True))
-    return bool(seen["grey"] and seen["hash"])
+    return bool(seen.get(GREY) and seen.get(HASH))
 
 
 def stored(audit: Audit, options: LeakageOptions | None = None) -> RunRecord | None:

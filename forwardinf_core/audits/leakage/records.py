@@ -8,13 +8,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from forwardinf_core.datasets.rows import Content
+
 EXACT, NEAR, CONTENT, NONE = "exact copy", "near copy", "same content", "none"
 VERDICTS = (EXACT, NEAR, CONTENT, NONE)
-VERDICT_WORDS = {
-    EXACT: "The same picture, pixel for pixel.",
-    NEAR: "The same picture with changes hardly seen.",
-    CONTENT: "The same scene with other post-processing: cut, colours, compression or mirrored.",
-    NONE: "No training row looks like a copy.",
+VERDICT_WORDS: dict[Content, dict[str, str]] = {
+    "image": {
+        EXACT: "The same picture, pixel for pixel.",
+        NEAR: "The same picture with changes hardly seen.",
+        CONTENT: "The same scene with other post-processing: cut, colours, compression or mirrored.",
+        NONE: "No training row looks like a copy.",
+    },
+    "text": {
+        EXACT: "The same text, word for word; case, punctuation and spaces aside.",
+        NEAR: "The same text but for a few letters or words.",
+        CONTENT: "The same text otherwise written: words left out, added, replaced or in another order.",
+        NONE: "No training row looks like a copy.",
+    },
 }
 SAME_LABEL, OTHER_LABEL, NO_LABEL = "same label", "conflicting label", "no label"
 

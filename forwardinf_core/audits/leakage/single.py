@@ -1,4 +1,4 @@
-"""One uploaded picture against the training rows, with the spaces and the confidence of a finished audit."""
+"""One uploaded picture or text against the training rows, with the spaces and confidence of a finished audit."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ import numpy as np
 
 from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.context import AtOnce
-from forwardinf_core.audits.leakage import content
 from forwardinf_core.audits.leakage.detection import fusion_of, is_mirrored
 from forwardinf_core.audits.leakage.fusion import confidence
+from forwardinf_core.audits.leakage.medium import medium_of
 from forwardinf_core.audits.leakage.records import Pair
 from forwardinf_core.audits.leakage.signals import fit_spaces, likeness
 from forwardinf_core.audits.leakage.traces import Traces, described, describer_of
-from forwardinf_core.audits.leakage.twins import same_pixels
 from forwardinf_core.audits.leakage.verdicts import verdict_of
-from forwardinf_core.datasets.rows import UNLABELLED, images_of
+from forwardinf_core.datasets.rows import UNLABELLED
 from forwardinf_core.store.runs import RunRecord
 
 
 def search_one(audit: Audit, record: RunRecord, query: str) -> Pair:
-    """Return the training row most like a copy of an uploaded picture. Influence is not asked: it has no label."""
+    """Return the training row most like a copy of an upload. Influence is not asked: it has no label."""
     fusion = fusion_of(record)
     place = audit.workplace(AtOnce())
-    spaces = fit_spaces(described(place, images_of(audit.train)))
-    image, describe = audit.queries.image(query), describer_of(place)
-    found = likeness(spaces, Traces(describe([image])), Traces(describe([content.mirrored(image)])))
+    spaces = fit_spaces(described(place, audit.train))
+    medium, describe = medium_of(audit.content), describer_of(place)
+    item = medium.asked(audit.queries, query)
+    turned = Traces(describe(item.mirrored())) if medium.turns else None
+    found = likeness(spaces, Traces(describe(item)), turned)
     evidence = fusion.evidence(found.features())[0]
     train = int(evidence.argmax())
     names = spaces.names
-    identical = same_pixels(image, images_of(audit.train).image(train))
+    (identical,) = item.same_as(medium.taken(audit.train, [train]))
     odds = fusion.log_odds(np.asarray([float(evidence[train])]))
     score = 1.0 if identical else float(confidence(odds, float(cast("float", record.summary["prior"])))[0])
     signals = {name: float(found.values[number, 0, train]) for number, name in enumerate(names)}
@@ -39,7 +40,7 @@ def search_one(audit: Audit, record: RunRecord, query: str) -> Pair:
         query=query,
         train=train,
         score=score,
-        verdict=verdict_of(score, signals, is_identical=identical),
+        verdict=verdict_of(score, signals, medium, is_identical=identical),
         is_mirrored=not identical and is_mirrored(found.mirrored[:, 0, train], names),
         label=UNLABELLED,
         train_label=int(audit.train.labels[train]),

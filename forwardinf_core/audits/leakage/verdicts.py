@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from forwardinf_core.audits.leakage.medium import BITS, GREY, HASH, LETTERS, WORDS, Medium, is_as_like
 from forwardinf_core.audits.leakage.records import CONTENT, EXACT, NEAR, NONE, OTHER_LABEL, SAME_LABEL, Pair
-from forwardinf_core.audits.leakage.traces import GREY, HASH
 from forwardinf_core.influence.probe import FEATURES, HALFWAY
 
 SURE = 0.5  # from this confidence on, a row counts as a copy
-NEAR_GREY, NEAR_BITS = 0.95, 8  # a near copy: pixels correlate so, and at most so many bits of the hash differ
-BITS = 64
+WHERE = {HALFWAY: "Half-way through the model", FEATURES: "Before the model's head"}
+SAME_PIXELS = "Both files hold the same pixels."
 STRIKING = 0.5  # of an influence cosine: half of the row's pull goes the query's way
-
-SIGNAL_WORDS = {
-    HASH: "perceptual hash",
-    GREY: "grey picture",
-    HALFWAY: "activations half-way",
-    FEATURES: "features before the head",
-}
 
 
 def bits_differing(likeness: float) -> int:
@@ -26,28 +19,24 @@ def bits_differing(likeness: float) -> int:
     return round(BITS * (1 - likeness) / 2)
 
 
-def verdict_of(score: float, signals: Mapping[str, float], *, is_identical: bool) -> str:
+def verdict_of(score: float, signals: Mapping[str, float], medium: Medium, *, is_identical: bool) -> str:
     """Return the verdict on a pair."""
     if is_identical:
         return EXACT
     if score < SURE:
         return NONE
-    is_near = signals[GREY] >= NEAR_GREY and bits_differing(signals[HASH]) <= NEAR_BITS
-    return NEAR if is_near else CONTENT
+    return NEAR if is_as_like(signals, medium.near) else CONTENT
 
 
 def reasons_of(pair: Pair) -> tuple[str, ...]:
     """Return why a pair has its verdict, the strongest reason first, in sentences."""
-    found = []
-    if pair.verdict == EXACT:
-        found.append("Both files hold the same pixels.")
-    else:
-        bits = bits_differing(pair.signals[HASH])
-        found.append(f"As small grey pictures they correlate {pair.signals[GREY]:.2f}; {bits} of 64 hash bits differ.")
-        if HALFWAY in pair.signals:
+    found = _of_content(pair)
+    if pair.verdict != EXACT:
+        inner = HALFWAY if HALFWAY in pair.signals else FEATURES
+        if inner in pair.signals:
             found.append(
-                f"Half-way through the model their activations have a cosine of {pair.signals[HALFWAY]:.2f}, "
-                f"{pair.stands_out[HALFWAY]:.2f} above the tenth nearest row."
+                f"{WHERE[inner]} their activations have a cosine of {pair.signals[inner]:.2f}, "
+                f"{pair.stands_out[inner]:.2f} above the tenth nearest row."
             )
     if pair.is_mirrored:
         found.append("One is the mirror image of the other.")
@@ -59,3 +48,15 @@ def reasons_of(pair: Pair) -> tuple[str, ...]:
         word = "helps" if pair.influence_cosine > 0 else "hurts"
         found.append(f"Through the head, the training row {word} this very row: cosine {pair.influence_cosine:+.2f}.")
     return tuple(found)
+
+
+def _of_content(pair: Pair) -> list[str]:
+    """Return what the rows themselves have in common, in sentences."""
+    is_text, is_exact = LETTERS in pair.signals, pair.verdict == EXACT
+    if is_exact:
+        return ["Both texts say the same, but for case, punctuation and spaces." if is_text else SAME_PIXELS]
+    if is_text:
+        letters, words = (max(pair.signals[name], 0.0) for name in (LETTERS, WORDS))
+        return [f"They share about {words:.0%} of their words and {letters:.0%} of their runs of four letters."]
+    bits = bits_differing(pair.signals[HASH])
+    return [f"As small grey pictures they correlate {pair.signals[GREY]:.2f}; {bits} of 64 hash bits differ."]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from forwardinf_core.ui import address, messages, state, thumbs
+from forwardinf_core.ui import address, messages, state, texts, thumbs
 from forwardinf_core.ui.attribution.question import Project
 from forwardinf_core.ui.components.gallery import Tile, gallery
 from forwardinf_core.ui.leakage.session import Place
@@ -31,7 +31,7 @@ def groups_part(project: Project, found: Leakage, place: Place) -> None:
     conflicts = sum(group.has_conflict for group in found.groups)
     st.caption(
         f"{counted(len(found.groups), 'group')}: {across:,} over both splits, {conflicts:,} with conflicting labels. "
-        "Within a split, rows are compared as they are, not mirrored."
+        + ("" if project.audit.content == "text" else "Within a split, rows are compared as they are, not mirrored.")
     )
     opened = int(place.group) if place.group.isdigit() and int(place.group) < len(found.groups) else order[0]
     with st.container(height=GALLERY_HEIGHT, border=False):
@@ -63,6 +63,7 @@ def tile_of_group(project: Project, group: Group, number: int) -> Tile:
     return Tile(
         id=str(number),
         src=thumbs.address(project.ref, split, position),
+        text=texts.on_tile(project.audit, split, position),
         title=counted(group.size, "row"),
         note=whole_percent(group.score),
         badge="label conflict" if group.has_conflict else "",
@@ -81,6 +82,7 @@ def members(project: Project, group: Group) -> list[Tile]:
             Tile(
                 id=f"{split}:{ids[position]}",
                 src=thumbs.address(project.ref, split, position),
+                text=texts.on_tile(audit, split, position),
                 title=ids[position],
                 note=class_name(audit.classes, int(labels[position])),
                 badge=split,

@@ -1,4 +1,4 @@
-"""One pair opened: both pictures and their difference, why it has its verdict, and what to do with it."""
+"""One pair opened: both rows and their difference, why it has its verdict, and what to do with it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 import streamlit as st
 
-from forwardinf_core.ui import address, frame, messages, state, thumbs
+from forwardinf_core.ui import address, frame, messages, state, texts, thumbs
 from forwardinf_core.ui.attribution.question import Project
 from forwardinf_core.ui.components.pair import pair_view
+from forwardinf_core.ui.components.texts_pair import Side, texts_pair
 from forwardinf_core.ui.review.session import reviewer
 from forwardinf_core.ui.wording import class_name, plain, share
 
@@ -40,24 +41,12 @@ def opened_pair(
     from forwardinf_core.audits.leakage.verdicts import reasons_of
 
     audit = project.audit
-    test_id, train_id = pair.query.removeprefix("test:"), audit.train_ids[pair.train]
     with st.container(border=True, gap="small"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.badge(pair.verdict, color=COLOURS[pair.verdict], help=VERDICT_WORDS[pair.verdict])
+            st.badge(pair.verdict, color=COLOURS[pair.verdict], help=VERDICT_WORDS[audit.content][pair.verdict])
             st.badge(pair.labels, color="red" if pair.labels == "conflicting label" else "gray")
             st.markdown(f":gray[confidence {share(pair.score)}]")
-        pair_view(
-            (
-                thumbs.address(project.ref, "test", audit.test.position(test_id)),
-                f"Test row {test_id}: {class_name(audit.classes, pair.label)}",
-            ),
-            (
-                thumbs.address(project.ref, "train", pair.train),
-                f"Training row {train_id}: {class_name(audit.classes, pair.train_label)}",
-            ),
-            is_mirrored=pair.is_mirrored,
-            key=state.LEAK_PAIR,
-        )
+        both_rows(project, pair)
         with st.container(gap="xxsmall"):
             for reason in reasons_of(pair):
                 st.caption(plain(reason))
@@ -68,6 +57,27 @@ def opened_pair(
         icon=":material/hub:",
         query_params={"query": pair.query},
     )
+
+
+def both_rows(project: Project, pair: Pair) -> None:
+    """Draw both rows with what differs between them."""
+    audit = project.audit
+    test_id = pair.query.removeprefix("test:")
+    test = audit.test.position(test_id)
+    own = f"Test row {test_id}: {class_name(audit.classes, pair.label)}"
+    other = f"Training row {audit.train_ids[pair.train]}: {class_name(audit.classes, pair.train_label)}"
+    if audit.content != "text":
+        left, right = thumbs.address(project.ref, "test", test), thumbs.address(project.ref, "train", pair.train)
+        pair_view((left, own), (right, other), is_mirrored=pair.is_mirrored, key=state.LEAK_PAIR)
+        return
+    from forwardinf_core.audits.leakage.difference import MOST_WORDS, difference
+
+    found = difference(texts.visible(audit.text("test", test)), texts.visible(audit.text("train", pair.train)))
+    note = f"{found.shared:,} words in common, of {found.n_left:,} and {found.n_right:,}; marked is what differs."
+    if found.is_cut:
+        note += f" Only the first {MOST_WORDS:,} words are compared."
+    sides = [[(piece.text, piece.is_own) for piece in pieces] for pieces in (found.left, found.right)]
+    texts_pair(Side(own, sides[0]), Side(other, sides[1]), note, key=state.LEAK_PAIR)
 
 
 def actions(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from forwardinf_core.ui import address, messages, state, thumbs
+from forwardinf_core.ui import address, messages, state, texts, thumbs
 from forwardinf_core.ui.attribution.question import Project
 from forwardinf_core.ui.components.gallery import Tile, gallery
 from forwardinf_core.ui.leakage.opened import opened_pair
@@ -111,9 +111,11 @@ def tile_of(project: Project, pair: Pair, decided: Mapping[Row, Decision]) -> Ti
     row_id = pair.query.removeprefix("test:")
     choice = choice_of(audit, pair, decided)
     conflict = "label conflict" if pair.labels == "conflicting label" else ""
+    position = audit.test.position(row_id)
     return Tile(
         id=pair.query,
-        src=thumbs.address(project.ref, "test", audit.test.position(row_id)),
+        src=thumbs.address(project.ref, "test", position),
+        text=texts.on_tile(audit, "test", position),
         title=class_name(audit.classes, pair.label),
         note=whole_percent(pair.score),
         badge=MARKS[choice] if choice else conflict,

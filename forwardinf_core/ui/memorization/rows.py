@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from forwardinf_core.ui import address, frame, messages, state, thumbs
+from forwardinf_core.ui import address, frame, messages, state, texts, thumbs
 from forwardinf_core.ui.attribution.question import Project
 from forwardinf_core.ui.components.gallery import Tile, gallery
+from forwardinf_core.ui.components.passage import passage
 from forwardinf_core.ui.components.picture import picture
 from forwardinf_core.ui.memorization import session
 from forwardinf_core.ui.memorization.session import Place
 from forwardinf_core.ui.wording import class_name, counted, plain, share, standing, whole_percent
 
 if TYPE_CHECKING:
+    from streamlit.delta_generator import DeltaGenerator
+
     from forwardinf_core.audits.memorization.records import Memorization
 
 PER_PAGE = 120
@@ -98,6 +101,7 @@ def tile_of(project: Project, found: Memorization, position: int) -> Tile:
     return Tile(
         id=found.ids[position],
         src=thumbs.address(project.ref, "train", position),
+        text=texts.on_tile(audit, "train", position),
         title=class_name(audit.classes, int(found.labels[position])),
         note=figure_of(found, position),
         hint=f"row {found.ids[position]}",
@@ -113,16 +117,12 @@ def figure_of(found: Memorization, position: int) -> str:
 
 
 def opened_row(project: Project, found: Memorization, position: int) -> None:
-    """Draw the open row: its picture, what is known of it, its nearest rows, and where to go from here."""
+    """Draw the open row: its picture or text, what is known of it, its nearest rows, and where to go from here."""
     from forwardinf_core.audits.memorization.records import sentence_of
 
     audit = project.audit
     with st.container(border=True, gap="small"):
-        image, words = st.columns([1, 1.7], gap="medium")
-        with image:
-            source = thumbs.address(project.ref, "train", position)
-            picture(source, key=state.MEM_ROW, alt=f"training row {found.ids[position]}", width=190)
-        with words, st.container(gap="xsmall"):
+        with content_of(project, position, found.ids[position]), st.container(gap="xsmall"):
             label = plain(class_name(audit.classes, int(found.labels[position])))
             st.markdown(f"**{plain(found.ids[position])}**, labelled **{label}**")
             st.markdown(plain(sentence_of(found, position)))
@@ -142,6 +142,18 @@ def opened_row(project: Project, found: Memorization, position: int) -> None:
         )
 
 
+def content_of(project: Project, position: int, row_id: str) -> DeltaGenerator:
+    """Draw a row's picture or text and return the place for words on it: beside a picture, below a text."""
+    name = f"training row {row_id}"
+    if project.audit.content == "text":
+        passage(texts.of_row(project.audit, "train", position), key=state.MEM_ROW, label=name)
+        return st.container()
+    image, words = st.columns([1, 1.7], gap="medium")
+    with image:
+        picture(thumbs.address(project.ref, "train", position), key=state.MEM_ROW, alt=name, width=190)
+    return words
+
+
 def nearest_rows(project: Project, found: Memorization, position: int) -> None:
     """Draw the training rows nearest to the open one by the features before the head."""
     space = session.neighbours(thumbs.token_of(project.ref), project)
@@ -156,6 +168,7 @@ def nearest_rows(project: Project, found: Memorization, position: int) -> None:
             Tile(
                 id=found.ids[one],
                 src=thumbs.address(project.ref, "train", one),
+                text=texts.on_tile(audit, "train", one),
                 title=class_name(audit.classes, int(found.labels[one])),
                 note=f"{cosine:.2f}",
                 hint=f"row {found.ids[one]}",

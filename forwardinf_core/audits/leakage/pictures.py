@@ -37,3 +37,10 @@ def grey_pictures(images: Sequence[Image.Image]) -> NDArray[np.float32]:
 def mirrored(image: Image.Image) -> Image.Image:
     """Return the image with left and right exchanged."""
     return ImageOps.mirror(image)
+
+
+def same_pixels(first: Image.Image, second: Image.Image) -> bool:
+    """Say whether two images show the same pixels, grey or colour."""
+    if first.size != second.size:
+        return False
+    return first.convert("RGB").tobytes() == second.convert("RGB").tobytes()
