@@ -10,9 +10,10 @@ import multiprocessing
 import os
 import random
 import signal
+import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -31,9 +32,10 @@ from forwardinf_core.store.binding import Option
 from forwardinf_core.store.chunks import digest_of
 
 SIZE = 128
-WAIT_S = 120.0
+WAIT_S = 300.0
 MODULES = ("forwardinf_core.jobs.measure",)  # all that a worker started here has to know
 LOOK_S = 0.01
+SELDOM_S = 0.25  # where looking must not take the processor from what is measured
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,16 @@ class Kills:
 
 @dataclass(frozen=True)
 class Overhead:
-    """Seconds of the bare function and of the same in a worker, and what the machinery adds, as a share."""
+    """Medians over pairs of the bare function and the same job: seconds by the clock and of the processor.
+
+    ``share`` is what the machinery adds by the clock, ``processor_share`` what it adds to the processor's work, that
+    of the worker which watches the job included; other programs on the machine disturb the first alone.
+    """
 
     bare_s: float
     worker_s: float
     share: float
+    processor_share: float
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,7 @@ def chunk_of(options: MeasureOptions, number: int) -> Tensor:
 @job("measure")
 def measured_work(context: JobContext, options: MeasureOptions) -> dict[str, Option]:
     """Compute every chunk that is missing and return the digest of the sum of all."""
+    begun_s = time.process_time()
     total = torch.zeros(SIZE, SIZE)
     context.report(0, options.chunks, "starting")
     for number in range(options.chunks):
@@ -94,7 +102,7 @@ def measured_work(context: JobContext, options: MeasureOptions) -> dict[str, Opt
             context.chunks.put(f"chunk-{number}", found)
         total += found["total"]
         context.report(number + 1, options.chunks, "summing")
-    return {"sha256": digest_of({"total": total}), "chunks": options.chunks}
+    return {"sha256": digest_of({"total": total}), "processor_s": time.process_time() - begun_s}
 
 
 def bare_digest(options: MeasureOptions, at_chunk: Callable[[float], None] = lambda _at_s: None) -> str:
@@ -136,36 +144,59 @@ def measure_kills(project: Path, options: MeasureOptions, *, kills: int, seed: i
     return Kills(jobs, killed, equal)
 
 
-def measure_overhead(project: Path, options: MeasureOptions) -> Overhead:
-    """Compare the bare function with a job of the worker, from its start in the worker to its end.
+def measure_overhead(project: Path, options: MeasureOptions, *, pairs: int = 3) -> Overhead:
+    """Compare the bare function with a job of the worker, in turn, from its start in the worker to its end.
 
-    Both use all threads that a job may use, at the priority of a job, and neither counts the start of Python. Other
-    programs on the machine disturb this: run it alone, or repeat it.
+    Both use all threads that a job may use, at the priority of a job, and neither counts the start of Python.
     """
     ensure_worker(MODULES)
+    every = [_pair(project, replace(options, seed=options.seed + number)) for number in range(pairs)]
+    return Overhead(*(statistics.median(column) for column in zip(*every, strict=True)))
+
+
+def _pair(project: Path, options: MeasureOptions) -> tuple[float, float, float, float]:
+    """Return bare and worker seconds, and what the worker adds as shares of the clock's and the processor's time."""
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_bare_alone, args=(options, theirs))
     process.start()
     theirs.close()
-    bare, bare_s = ours.recv()
+    bare, bare_s, bare_processor_s = ours.recv()
     process.join()
-    state = wait_until(run.submit("measure", project, options), lambda state: not state.is_active)
+    worker, state = _watched(run.submit("measure", project, options))
     if state.result is None or state.result["sha256"] != bare:
         raise JobError(f"The measured job ended otherwise than the bare function: {state.state} {state.error}.")
     assert state.started is not None
     assert state.finished is not None
     worker_s = state.finished - state.started
-    return Overhead(bare_s, worker_s, worker_s / bare_s - 1)
+    processor_s = float(str(state.result["processor_s"])) + worker
+    return bare_s, worker_s, worker_s / bare_s - 1, processor_s / bare_processor_s - 1
+
+
+def _watched(job_id: int) -> tuple[float, JobStatus]:
+    """Return the processor seconds of the worker beside the job's own process, and how the job ended."""
+    process = psutil.Process(_worker_of(job_id))
+    before = process.cpu_times()
+    state = wait_until(job_id, lambda state: not state.is_active, look_s=SELDOM_S)
+    after = process.cpu_times()
+    return after.user + after.system - before.user - before.system, state
+
+
+def _worker_of(job_id: int) -> int:
+    """Return the process number of the worker that took the job."""
+    pid = wait_until(job_id, lambda state: state.worker_pid is not None).worker_pid
+    assert pid is not None
+    return pid
 
 
 def _bare_alone(options: MeasureOptions, answer: Connection) -> None:
-    """Send digest and seconds of the bare function, run as a worker's child runs."""
+    """Send digest, seconds and processor seconds of the bare function, run as a worker's child runs."""
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     torch.set_num_threads(available_threads())
     times: list[float] = []
+    begun_s = time.process_time()
     digest = bare_digest(options, times.append)
-    answer.send((digest, times[-1] - times[0]))
+    answer.send((digest, times[-1] - times[0], time.process_time() - begun_s))
 
 
 def measure_cancel(project: Path, *, times: int, seed: int = 0) -> Latency:
@@ -197,7 +228,9 @@ def measure_first_progress(project: Path, *, times: int, seed: int = 0) -> Laten
     return _latency(every)
 
 
-def wait_until(job_id: int, reached: Callable[[JobStatus], bool], *, modules: Sequence[str] = MODULES) -> JobStatus:
+def wait_until(
+    job_id: int, reached: Callable[[JobStatus], bool], *, modules: Sequence[str] = MODULES, look_s: float = LOOK_S
+) -> JobStatus:
     """Return the job's status once ``reached`` says so; a worker that is gone is started again. Raises JobError."""
     end = time.monotonic() + WAIT_S
     while time.monotonic() < end:
@@ -206,7 +239,7 @@ def wait_until(job_id: int, reached: Callable[[JobStatus], bool], *, modules: Se
             return state
         if state.is_active:
             ensure_worker(modules)
-        _pass_time(LOOK_S)
+        _pass_time(look_s)
     raise JobError(f"Job {job_id} is still {run.status(job_id).state} after {WAIT_S:g} s.")
 
 
@@ -256,6 +289,7 @@ def measure_all(project: Path, *, kills: int, seconds: float) -> dict[str, float
         "bare function, seconds": overhead.bare_s,
         "the same in the worker, seconds": overhead.worker_s,
         "overhead, share": overhead.share,
+        "overhead, share of processor time": overhead.processor_share,
         "cancel, median seconds": cancel.median_s,
         "cancel, largest seconds": cancel.largest_s,
         "click to first progress, median seconds": progress.median_s,
