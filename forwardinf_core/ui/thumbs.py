@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from forwardinf_core.audits.audit import Audit
 
 SHOWN = "shown"
-SMALL = 3000  # bytes: a picture up to this size costs less inside a message than a request of its own
+SMALL = 6000  # bytes: a picture up to this size costs less inside a message than a request of its own
 KEPT = 8192  # pictures kept in memory, a few kB each
 _PICTURES: KeptBy[tuple[bytes, str]] = KeptBy(KEPT)
 _TOKENS: dict[str, str] = {}  # project → token
