@@ -16,7 +16,7 @@ import pyarrow.parquet
 from forwardinf_core.datasets.stores import names_in_metadata
 from forwardinf_core.errors import DataError, StoreError
 
-CACHE_BYTES = 256 * 1024**2  # decoded row groups kept; one is kept whatever its size
+CACHE_BYTES = 64 * 1024**2  # decoded row groups kept; one is kept whatever its size
 GROUP_LIMIT_BYTES = 128 * 1024**2  # a larger row group is copied once to disk and memory-mapped
 _COPY_ROWS = 64  # rows in memory at a time while copying
 _READ_BYTES = 1024**2  # read at a time; without it a column of a row group is read at once
