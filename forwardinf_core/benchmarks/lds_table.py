@@ -22,9 +22,9 @@ from forwardinf_core.store.chunks import ChunkStore
 from forwardinf_core.verification.lds import Lds, Truth, linear_datamodelling_score
 from forwardinf_core.verification.retraining import Report
 
-DAMPINGS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+DAMPINGS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 RISES = (0.03, 0.1, 0.3, 1.0)
-SUBSPACES = (512, 4_096)
+SUBSPACES = (512, 2_048)
 SCOPES: tuple[Scope, ...] = ("head", "tail", "tail2", "full")
 
 Scores = NDArray[np.float64]

@@ -12,7 +12,7 @@ from torch import Tensor
 from forwardinf_core.audits.mislabels import heads, mirrored, neighbours, ranking, second_opinion
 from forwardinf_core.audits.mislabels.opinions import KEPT, Opinion
 from forwardinf_core.audits.mislabels.patches import patch_features
-from forwardinf_core.audits.mislabels.planted import Calibration, plant
+from forwardinf_core.audits.mislabels.planted import Calibration, plant, raised
 from forwardinf_core.audits.mislabels.smoother import RIDGE, Smoother
 
 
@@ -141,6 +141,17 @@ def test_planted_errors_tell_how_many_labels_are_wrong_and_how_sure_a_chance_is(
     assert chance.sum() == pytest.approx(wrong.sum(), rel=0.35)
     top = np.argsort(-opinion.loss().numpy())[: int(wrong.sum())]
     assert chance[top].mean() == pytest.approx(wrong[top].mean(), abs=0.2)
+
+
+def test_raised_chances_sum_to_the_count_in_the_same_order() -> None:
+    chance = np.array([0.0, 0.1, 0.3, 0.5, 0.99, 1.0], np.float32)
+    found = raised(chance, 4.0)
+    assert found.sum() == pytest.approx(4.0, abs=1e-3)
+    assert (np.diff(found) >= 0).all()
+    assert found[0] == 0.0
+    odds = found[1:4] / (1 - found[1:4]) / (chance[1:4] / (1 - chance[1:4]))
+    assert np.ptp(odds) < 1e-3 * odds[0]
+    assert raised(chance, 2.0) is chance
 
 
 def test_merged_opinions_are_the_mean_probability() -> None:

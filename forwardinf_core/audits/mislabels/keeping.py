@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -15,7 +16,7 @@ from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.mislabels import heads, neighbours, ranking, trusted
 from forwardinf_core.audits.mislabels.evidence import Evidence
 from forwardinf_core.audits.mislabels.opinions import Opinion
-from forwardinf_core.audits.mislabels.planted import DRAWS, Calibration
+from forwardinf_core.audits.mislabels.planted import DRAWS, Calibration, raised
 from forwardinf_core.audits.mislabels.records import Suspects, precision_by_cut
 from forwardinf_core.audits.mislabels.requirements import notes_on
 from forwardinf_core.audits.mislabels.signals import DEFAULT, all_signals
@@ -98,8 +99,9 @@ def judge(evidence: Evidence, signals: dict[str, NDArray[np.float32]]) -> Judgem
         arrays = {name: values.numpy() for name, values in evidence.planted(draw).items()}
         copies.append((arrays, arrays.pop("rows")))
     sides = ranking.voting(copies)
-    suspicion = np.concatenate([ranking.suspicion(copy, sides) for copy, _ in copies])
-    calibration = Calibration.fit(suspicion, np.concatenate([planted for _, planted in copies]))
+    chance = _chance(copies, signals, sides)
+    if ranking.PATCHES in sides:  # they count better: no network that could have learnt the errors has a part in them
+        chance = raised(chance, float(_chance(copies, signals, (ranking.PATCHES,)).sum()))
     weights = ranking.weights_of(sides)
     opinions = []
     if ranking.HELD_OUT in sides:
@@ -111,9 +113,18 @@ def judge(evidence: Evidence, signals: dict[str, NDArray[np.float32]]) -> Judgem
         sides,
         {name: weight for name, weight in weights.items() if name in signals},
         ranking.combined(signals, weights),
-        calibration.chance(ranking.suspicion(signals, sides)),
+        chance,
         heads.merged(opinions, evidence.labels),
     )
+
+
+def _chance(
+    copies: Sequence[tuple[ranking.Signals, NDArray[np.bool_]]], signals: ranking.Signals, sides: Sequence[str]
+) -> NDArray[np.float32]:
+    """Return the chance (n,) that each label is wrong, calibrated on the copies by the sides named."""
+    suspicion = np.concatenate([ranking.suspicion(copy, sides) for copy, _ in copies])
+    calibration = Calibration.fit(suspicion, np.concatenate([planted for _, planted in copies]))
+    return calibration.chance(ranking.suspicion(signals, sides))
 
 
 def suggested_labels(opinion: Opinion, labels: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ share of planted rows at s (isotonic in s), the planted rows have density f_w, a
 
 with π, the share of wrong labels, read where nearly all rows are wrong: there planted and found ones stand in the
 proportion ρ : (1 − ρ) π. It assumes that real errors are as easy to see as planted ones;
-harder ones go uncounted.
+harder ones go uncounted. A network that has learnt the real errors, and none of the planted ones, makes them harder;
+a judge that never learnt a label is then the better one to count with (``raised``).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from forwardinf_core.audits.mislabels.opinions import Opinion
 SHARE = 0.1  # of the rows that are planted
 DRAWS = 3  # copies, so that chance in one of them does not decide
 TOP_RECALL = 0.25  # π is read above the suspicion that so many planted rows reach: high enough to hold few right rows
+BISECTIONS = 60
 
 
 @dataclass(frozen=True)
@@ -75,3 +77,18 @@ class Calibration:
     def chance(self, suspicion: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the chance (n,) that a label of this suspicion is wrong."""
         return np.interp(suspicion, self.knots, self.chances).astype(np.float32)
+
+
+def raised(chance: NDArray[np.float32], count: float) -> NDArray[np.float32]:
+    """Return the chances (n,) with all odds multiplied by one number, so that they sum to ``count``.
+
+    They stay as they are where they sum to more already; chances of 0 stay 0.
+    """
+    if chance.sum() >= count:
+        return chance
+    odds = chance.astype(np.float64) / np.maximum(1.0 - chance, 1e-9)
+    low, high = 1.0, 1e9
+    for _ in range(BISECTIONS):
+        middle = float(np.sqrt(low * high))
+        low, high = (middle, high) if (middle * odds / (1.0 + middle * odds)).sum() < count else (low, middle)
+    return np.asarray(low * odds / (1.0 + low * odds), np.float32)
