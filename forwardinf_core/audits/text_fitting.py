@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +13,7 @@ from forwardinf_core.datasets.rows import TextRows, texts_of
 from forwardinf_core.errors import ProjectError
 from forwardinf_core.influence.objective import Batch
 from forwardinf_core.jobs.context import JobContext
+from forwardinf_core.models.baseline_folder import save_training
 from forwardinf_core.models.language_training import LanguageState
 from forwardinf_core.models.text_baseline import PAD_ID, TextBaseline, TextBaselineConfig, trained_tokenizer
 from forwardinf_core.models.text_baseline_folder import save_text_baseline
@@ -52,7 +54,12 @@ def fit_text(context: JobContext, project: Project, options: FitOptions) -> dict
     context.report(0, training.epochs, "Training the baseline")
     train_text(module, encoded, labels, training, resume=_last_state(context), on_epoch=on_epoch)
     folder = project.root / project.config.model.path
-    write_folder(folder, lambda draft: save_text_baseline(draft, module, rows.classes, tokenizer))
+
+    def write(draft: Path) -> None:
+        save_text_baseline(draft, module, rows.classes, tokenizer)
+        save_training(draft, training)
+
+    write_folder(folder, write)
     return {
         "model": str(folder / "model.safetensors"),
         "test_accuracy": accuracy(module, _encoded(encoding, test), torch.from_numpy(test.labels.copy())),

@@ -102,8 +102,8 @@ def reference_models(problem: Problem, folder: Path, *, report: Report | None = 
     for count, seed in enumerate(REFERENCE_SEEDS, start=1):
         kept = store.get(f"seed{seed}")
         if kept is None:
-            _, result = problem.recipe.network(Task(everything, seed))
-            kept = result.weights
+            trained = problem.recipe.network(Task(everything, seed))
+            kept = {name: value.contiguous() for name, value in trained.state_dict().items()}
             store.put(f"seed{seed}", kept)
         module = Baseline(problem.recipe.config)
         module.load_state_dict(kept)

@@ -74,7 +74,7 @@ def measure(name: str, recipe: ImageRecipe, kept: Path, *, models: int = 200, re
     store = ChunkStore(kept / f"{name}-halves", recipe.binding("memorization", watched=recipe.rows))
     tasks = halves_of(len(recipe.rows), models)
     outcomes = Retraining(recipe, recipe.rows, store).outcomes(tasks, report=report)
-    module, _ = recipe.network(Task(np.arange(len(recipe.rows)), MODEL_SEED))
+    module = recipe.network(Task(np.arange(len(recipe.rows)), MODEL_SEED))
     x = recipe.normalise(recipe.rows.inputs).contiguous()
     return compared(name, tasks, outcomes, all_scores(module, {"x": x, "label": recipe.rows.labels}))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import TypeVar
 
 from safetensors.torch import save_file
 
@@ -14,12 +15,15 @@ from forwardinf_core.models.baseline import Baseline, BaselineConfig
 from forwardinf_core.models.parts import ModelParts, stated_preprocessing
 from forwardinf_core.models.preprocessing import PixelPreprocessing, load_preprocessing, save_preprocessing
 from forwardinf_core.models.source import ModelSource
+from forwardinf_core.models.text_training import TextTraining
 from forwardinf_core.models.training import TrainingOptions
 from forwardinf_core.models.weights import load_into, load_weights
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 TRAINING_NAME = "training.json"
+
+Training = TypeVar("Training", TrainingOptions, TextTraining)
 
 
 def save_baseline(folder: Path, module: Baseline, classes: tuple[str, ...], preprocessing: PixelPreprocessing) -> None:
@@ -30,15 +34,15 @@ def save_baseline(folder: Path, module: Baseline, classes: tuple[str, ...], prep
     save_file({name: value.contiguous() for name, value in module.state_dict().items()}, folder / WEIGHTS_NAME)
 
 
-def save_training(folder: Path, options: TrainingOptions) -> None:
+def save_training(folder: Path, options: TrainingOptions | TextTraining) -> None:
     """Keep how the model was trained, so that it can be retrained alike."""
     (folder / TRAINING_NAME).write_text(json.dumps(asdict(options), indent=2) + "\n", encoding="utf-8")
 
 
-def load_training(folder: Path) -> TrainingOptions | None:
+def load_training(folder: Path, kind: type[Training]) -> Training | None:
     """Return how the model was trained, or None where that was not kept or is of another version."""
     try:
-        return TrainingOptions(**json.loads((folder / TRAINING_NAME).read_text(encoding="utf-8")))
+        return kind(**json.loads((folder / TRAINING_NAME).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 

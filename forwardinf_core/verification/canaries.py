@@ -31,7 +31,6 @@ from forwardinf_core.jobs import run as jobs
 from forwardinf_core.jobs.context import JobContext
 from forwardinf_core.jobs.registry import job
 from forwardinf_core.models.audit_model import AuditModel
-from forwardinf_core.models.baseline import Baseline
 from forwardinf_core.store.binding import Binding, Option
 from forwardinf_core.store.chunks import ChunkStore, digest_of
 from forwardinf_core.store.runs import RunRecord, find_run, save_run
@@ -49,8 +48,9 @@ from forwardinf_core.verification.head_scores import as_rows, embedded, head_of,
 from forwardinf_core.verification.image_recipe import ImageRecipe
 from forwardinf_core.verification.logistic import LogisticRows
 from forwardinf_core.verification.planting import Plan, PlantedRows, plan
-from forwardinf_core.verification.recipes import HEAD_ONLY, as_bytes, can_be_retrained, recipe_of
+from forwardinf_core.verification.recipes import can_be_retrained, examples_of, recipe_of
 from forwardinf_core.verification.retraining import Examples, Task
+from forwardinf_core.verification.text_recipe import TextRecipe
 
 KIND = "canaries"
 VERSION = 1
@@ -168,10 +168,8 @@ def model_canaries(
 ) -> list[Check]:
     """Train the whole network on the copy, twice from different seeds, and judge the scores of the first."""
     recipe = recipe_of(audit)
-    if not isinstance(recipe, ImageRecipe):
-        raise ModelError("Canaries in the whole network are made for images.", hint=HEAD_ONLY)
     method = method_named(options.method)
-    every = Examples.joined(recipe.rows, as_bytes(audit, audit.test).at(planted.copies))
+    every = Examples.joined(recipe.rows, examples_of(audit, audit.test).at(planted.copies))
     copied = replace(recipe, rows=Examples(every.inputs, torch.from_numpy(rows.labels.copy())))
     queries = [_query(audit, p) for p in planted.copies.tolist()]
     judges = _joined([_query(audit, p) for p in _judges(audit, planted, options)])
@@ -189,15 +187,15 @@ def model_canaries(
     return [*judged(tables[0][: len(queries) + 1], planted, len(audit.train_ids)), steady("seed", first, [again])]
 
 
-def _trained(model: AuditModel, recipe: ImageRecipe, seed: int, chunks: ChunkStore) -> AuditModel:
+def _trained(model: AuditModel, recipe: ImageRecipe | TextRecipe, seed: int, chunks: ChunkStore) -> AuditModel:
     """Return the model with a network trained on the copy in its place; kept, so that a stopped job goes on."""
     name = f"network-{seed}"
     weights = chunks.get(name)
     if weights is None:
-        trained, _ = recipe.network(Task.without(len(recipe.rows), [], seed))
+        trained = recipe.network(Task.without(len(recipe.rows), [], seed))
         weights = {key: value.contiguous() for key, value in trained.state_dict().items()}
         chunks.put(name, weights)
-    module = Baseline(recipe.config)
+    module = recipe.fresh()
     module.load_state_dict(weights)
     return replace(model, module=module.eval(), fingerprint=digest_of(weights))
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from forwardinf_core.influence.network import slices
 from forwardinf_core.models.baseline import Baseline, BaselineConfig
-from forwardinf_core.models.training import EVALUATION_BATCH, TrainingOptions, TrainingResult, train
+from forwardinf_core.models.training import EVALUATION_BATCH, TrainingOptions, train
 from forwardinf_core.store.binding import Binding, Option
 from forwardinf_core.verification.retraining import Examples, Task
 
@@ -52,18 +52,23 @@ class ImageRecipe:
         mean, spread = self.moments
         return pixels.float().sub_(mean).div_(spread)
 
-    def network(self, task: Task) -> tuple[Baseline, TrainingResult]:
+    def fresh(self) -> Baseline:
+        """Return an untrained network, its first weights drawn from the running generator."""
+        return Baseline(self.config)
+
+    def network(self, task: Task) -> Baseline:
         """Return the network trained for a task. The task's seed decides first weights, order and augmentation."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(task.seed)
-            module = Baseline(self.config)
+            module = self.fresh()
         options, labels = replace(self.options, seed=task.seed), task.labelled(self.rows.labels)
         rows = torch.as_tensor(task.subset)
-        return module, train(module, self.rows.inputs, labels, options, normalise=self.normalise, rows=rows)
+        train(module, self.rows.inputs, labels, options, normalise=self.normalise, rows=rows)
+        return module
 
     def outputs(self, task: Task, watched: Examples) -> Tensor:
         """Return the outputs (n_watched, n_classes) of the network trained for a task."""
-        return outputs_of(self.network(task)[0], watched.inputs, self.normalise)
+        return outputs_of(self.network(task), watched.inputs, self.normalise)
 
     def binding(self, kind: str, **more: Examples) -> Binding:
         """Return what results of this recipe depend on, with further images by name."""

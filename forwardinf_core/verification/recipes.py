@@ -1,4 +1,4 @@
-"""From an open project to what can be retrained: its own training rows, by the recipe of the built-in network.
+"""From an open project to what can be retrained: its own training rows, by the recipe of the built-in networks.
 
 What is retrained is watched on all rows of the project, training rows first and test rows after them, so that every
 question (fidelity, removal, memorisation, cleaning) reads the same stored outcomes.
@@ -11,17 +11,24 @@ from torch import Tensor
 
 from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.fitting import FitOptions, training_options
-from forwardinf_core.datasets.rows import DataRows
+from forwardinf_core.audits.text_fitting import suitable_training
+from forwardinf_core.datasets.rows import DataRows, texts_of
 from forwardinf_core.errors import ModelError
+from forwardinf_core.influence.network import slices
 from forwardinf_core.models.baseline import Baseline
 from forwardinf_core.models.baseline_folder import load_training
 from forwardinf_core.models.preprocessing import PixelPreprocessing
 from forwardinf_core.models.rows import ModelRows
+from forwardinf_core.models.text_baseline import TextBaseline
+from forwardinf_core.models.text_encoding import TextEncoding
+from forwardinf_core.models.text_training import TextTraining
+from forwardinf_core.models.training import TrainingOptions
 from forwardinf_core.store.arrays import ArrayWriter, Layout, is_complete, open_tensor
 from forwardinf_core.store.binding import Binding
 from forwardinf_core.store.chunks import ChunkStore
 from forwardinf_core.verification.image_recipe import ImageRecipe, Moments
-from forwardinf_core.verification.retraining import Examples, Recipe, Report, Retraining
+from forwardinf_core.verification.retraining import Examples, Report, Retraining
+from forwardinf_core.verification.text_recipe import TextRecipe, batch_as_tokens, tokens_as_batch
 
 BLOCK = 1000  # rows decoded between two reports
 HEAD_ONLY = "Its last layer alone can be refitted in seconds where it has a linear head: that check is still offered."
@@ -29,24 +36,33 @@ HEAD_ONLY = "Its last layer alone can be refitted in seconds where it has a line
 
 def can_be_retrained(audit: Audit) -> bool:
     """Say whether ``recipe_of`` has a recipe for the project's model."""
-    return isinstance(audit.model.module, Baseline) and isinstance(audit.model.preprocessing, PixelPreprocessing)
+    module, inputs = audit.model.module, audit.model.inputs
+    return (isinstance(module, Baseline) and isinstance(inputs, PixelPreprocessing)) or (
+        isinstance(module, TextBaseline) and isinstance(inputs, TextEncoding)
+    )
 
 
-def recipe_of(audit: Audit, report: Report | None = None) -> Recipe:
-    """Return how the project's model is trained. ``report`` is told while the images are decoded, once a project.
+def recipe_of(audit: Audit, report: Report | None = None) -> ImageRecipe | TextRecipe:
+    """Return how the project's model is trained. ``report`` is told while its rows are read, once a project.
 
     Raises ModelError, saying what is possible instead, where the model was not trained by ``fit``.
     """
-    module, preprocessing = audit.model.module, audit.model.preprocessing
-    if not (isinstance(module, Baseline) and isinstance(preprocessing, PixelPreprocessing)):
-        raise ModelError(
-            f"A model of kind {audit.model.kind} cannot be retrained here: how it was trained is not known.",
-            hint=HEAD_ONLY,
-        )
+    module, inputs = audit.model.module, audit.model.inputs
     folder = audit.project.root / audit.project.config.model.path
-    options = load_training(folder) or training_options(audit.train, preprocessing, FitOptions())
-    mean, spread = (tuple(255 * value for value in part) for part in (preprocessing.mean, preprocessing.std))
-    return ImageRecipe(module.config, options, as_bytes(audit, audit.train, report), Moments(mean, spread))
+    if isinstance(module, Baseline) and isinstance(inputs, PixelPreprocessing):
+        training = load_training(folder, TrainingOptions) or training_options(audit.train, inputs, FitOptions())
+        mean, spread = (tuple(255 * value for value in part) for part in (inputs.mean, inputs.std))
+        return ImageRecipe(module.config, training, as_bytes(audit, audit.train, report), Moments(mean, spread))
+    if isinstance(module, TextBaseline) and isinstance(inputs, TextEncoding):
+        rows = as_tokens(audit, audit.train, report)
+        text_training = load_training(folder, TextTraining)
+        if text_training is None:  # the model is older than its record
+            text_training = suitable_training(tokens_as_batch(rows.inputs), FitOptions(width=module.config.width))
+        return TextRecipe(module.config, text_training, rows)
+    raise ModelError(
+        f"A model of kind {audit.model.kind} cannot be retrained here: how it was trained is not known.",
+        hint=HEAD_ONLY,
+    )
 
 
 def retraining_of(audit: Audit, report: Report | None = None) -> Retraining:
@@ -55,9 +71,26 @@ def retraining_of(audit: Audit, report: Report | None = None) -> Retraining:
     Raises ModelError as ``recipe_of``.
     """
     recipe = recipe_of(audit, report)
-    watched = Examples.joined(recipe.rows, as_bytes(audit, audit.test, report))
+    watched = Examples.joined(recipe.rows, examples_of(audit, audit.test, report))
     binding = recipe.binding("retraining", watched=watched)
     return Retraining(recipe, watched, ChunkStore(audit.project.audit_dir / "retrained" / binding.key()[:16], binding))
+
+
+def examples_of(audit: Audit, rows: DataRows, report: Report | None = None) -> Examples:
+    """Return a project's rows as ``recipe_of`` trains on them: images as bytes, texts as tokens."""
+    return (as_tokens if audit.content == "text" else as_bytes)(audit, rows, report)
+
+
+def as_tokens(audit: Audit, rows: DataRows, report: Report | None = None) -> Examples:
+    """Return a project's texts as its model reads them."""
+    encoding, texts = audit.model.inputs, texts_of(rows)
+    assert isinstance(encoding, TextEncoding)
+    parts = []
+    for start, stop in slices(len(rows), BLOCK):
+        parts.append(batch_as_tokens(encoding([texts.text(position) for position in range(start, stop)])))
+        if report is not None:
+            report(stop / len(rows), "Reading the texts")
+    return Examples(torch.cat(parts), torch.from_numpy(rows.labels.copy()))
 
 
 def as_bytes(audit: Audit, rows: DataRows, report: Report | None = None) -> Examples:

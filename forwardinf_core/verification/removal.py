@@ -32,7 +32,6 @@ from forwardinf_core.store.binding import Binding, Option
 from forwardinf_core.store.runs import RunRecord, find_run, list_runs, open_run, save_run
 from forwardinf_core.verification.checks import Check, Verdict
 from forwardinf_core.verification.head_retraining import head_retraining_of
-from forwardinf_core.verification.image_recipe import ImageRecipe
 from forwardinf_core.verification.recipes import can_be_retrained, recipe_of, retraining_of
 from forwardinf_core.verification.removal_ladder import (
     KINDS,
@@ -184,15 +183,12 @@ def reckon(audit: Audit, options: RemovalOptions) -> Reckoning:
 
 
 def seconds_of_trainings(audit: Audit, trainings: int, *, share: float = 1.0) -> float:
-    """Reckon the time of trainings on a share of the rows from that of a few forward passes; NaN where none is known.
+    """Reckon the time of trainings on a share of the rows from that of a few forward passes.
 
     Raises ModelError, saying what is possible instead, where the model cannot be retrained.
     """
-    recipe = recipe_of(audit)
-    if not isinstance(recipe, ImageRecipe):
-        return float("nan")
     one_pass = forecast(audit.model, audit.train).forward_seconds
-    return one_pass * PASSES_OF_A_STEP * recipe.options.epochs * share * trainings / available_threads()
+    return one_pass * PASSES_OF_A_STEP * recipe_of(audit).options.epochs * share * trainings / available_threads()
 
 
 def check_removal(audit: Audit, options: RemovalOptions) -> Removal:

@@ -13,6 +13,7 @@ from forwardinf_core.audits.audit import Audit
 from forwardinf_core.errors import ModelError
 from forwardinf_core.models.baseline_folder import load_training
 from forwardinf_core.models.rows import ModelRows
+from forwardinf_core.models.training import TrainingOptions
 from forwardinf_core.projects.demos import digits
 from forwardinf_core.verification.image_recipe import ImageRecipe
 from forwardinf_core.verification.recipes import can_be_retrained, recipe_of, retraining_of
@@ -32,8 +33,8 @@ def test_a_project_is_retrained_as_its_model_was_trained(digits_audit: Audit) ->
     assert isinstance(recipe, ImageRecipe)
     assert recipe.options == digits.TRAINING
     folder = digits_audit.project.root / "model"
-    assert load_training(folder) == digits.TRAINING
-    assert load_training(folder.parent) is None
+    assert load_training(folder, TrainingOptions) == digits.TRAINING
+    assert load_training(folder.parent, TrainingOptions) is None
 
 
 def test_retraining_watches_all_training_rows_and_then_all_test_rows(digits_audit: Audit) -> None:

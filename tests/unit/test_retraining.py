@@ -52,7 +52,7 @@ def test_subset_and_seed_decide_the_outcome(retraining: Retraining) -> None:
     assert not torch.equal(first.outputs, other_half.outputs)
     recipe = retraining.recipe
     assert isinstance(recipe, ImageRecipe)
-    module, _ = recipe.network(tasks_of(1)[0])
+    module = recipe.network(tasks_of(1)[0])
     logits = module(recipe.normalise(retraining.watched.inputs)).detach()
     torch.testing.assert_close(first.outputs, logits)
 
