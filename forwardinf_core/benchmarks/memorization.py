@@ -101,7 +101,7 @@ def compared(name: str, tasks: list[Task], outcomes: list[Outcome], scores: dict
     second = reference_of(tasks[half:], outcomes[half:], n_rows)
     choosing = np.arange(n_rows) % 2 == 0
     ranks = tuple(
-        Rank(score, _spearman(values, truth, choosing), _spearman(values, truth, ~choosing))
+        Rank(score, rank_correlation(values, truth, choosing), rank_correlation(values, truth, ~choosing))
         for score, values in scores.items()
     )
     ceiling = float(spearmanr(first.memorization, second.memorization, nan_policy="omit").statistic)
@@ -169,6 +169,7 @@ def _slices(rows: Batch) -> list[tuple[int, int]]:
     return list(slices(len(rows["label"]), BATCH))
 
 
-def _spearman(values: Scores, truth: Reference, rows: NDArray[np.bool_]) -> float:
+def rank_correlation(values: Scores, truth: Reference, rows: NDArray[np.bool_]) -> float:
+    """Return the Spearman correlation of a score with the reference, over some rows."""
     known = rows & np.isfinite(truth.memorization)
     return float(spearmanr(values[known], truth.memorization[known]).statistic)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from forwardinf_core.commands.output import AsJson, print_json, print_table
 from forwardinf_core.commands.progress import progress_line
+
+if TYPE_CHECKING:
+    from forwardinf_core.benchmarks.memorization import Measured
 
 
 def register_in(group: typer.Typer) -> None:
@@ -98,6 +102,10 @@ def memorization(
     cifar: Annotated[
         Path | None, typer.Option(help="Folder with CIFAR-10N's train.parquet; else digits alone.")
     ] = None,
+    texts: Annotated[
+        bool, typer.Option("--texts", help="A language model instead: sentences of the facts demo.")
+    ] = False,
+    text_set: Annotated[Path | None, typer.Option(help="With --texts, also a folder with corpus.parquet.")] = None,
     built_in: Annotated[bool, typer.Option("--built-in", help="Digits also with the built-in network.")] = False,
     models: Annotated[int, typer.Option(min=4, help="Networks on random halves.")] = 200,
     as_json: AsJson = False,
@@ -106,8 +114,14 @@ def memorization(
     from forwardinf_core.benchmarks import memorization as bench
 
     with progress_line(quiet=as_json) as tell:
-        found = [bench.measure_small(bench.problem_recipe("digits", None).rows, models=models)]
-        for name in [*(["digits"] if built_in else []), *(["cifar10n"] if cifar is not None else [])]:
+        found = (
+            _of_texts(folder, text_set, models, tell)
+            if texts
+            else [bench.measure_small(bench.problem_recipe("digits", None).rows, models=models)]
+        )
+        for name in (
+            [*(["digits"] if built_in else []), *(["cifar10n"] if cifar is not None else [])] if not texts else []
+        ):
             found.append(bench.measure(name, bench.problem_recipe(name, cifar), folder, models=models, report=tell))
     if as_json:
         print_json([asdict(one) for one in found])
@@ -116,3 +130,13 @@ def memorization(
         typer.echo(f"\n{one.problem}: {one.n_rows} rows, {one.n_models} networks, halves agree {one.ceiling:.3f}")
         cells = [(r.score, f"{r.choosing:.3f}", f"{r.reporting:.3f}") for r in one.ranks]
         print_table(("score", "half to choose on", "half to report"), cells)
+
+
+def _of_texts(folder: Path, text_set: Path | None, models: int, tell: Callable[[float, str], None]) -> list[Measured]:
+    """Return the figures of language models: on the demo's sentences, and on a set where one is given."""
+    from forwardinf_core.benchmarks import memorization_texts as bench
+
+    corpora = [bench.corpus_of(bench.DEMO, bench.demo_texts())]
+    if text_set is not None:
+        corpora.append(bench.corpus_of(text_set.name, bench.set_texts(text_set)))
+    return [bench.measure(corpus, folder, models=models, report=tell) for corpus in corpora]

@@ -45,11 +45,16 @@ class Reference:
 
 def reference_of(tasks: Sequence[Task], outcomes: Sequence[Outcome], n_rows: int) -> Reference:
     """Return the estimate from networks that watched all training rows first; failed trainings are left out."""
+    found = [None if outcome.failed else probabilities(outcome, n_rows) for outcome in outcomes]
+    return reference_of_chances(tasks, found, n_rows)
+
+
+def reference_of_chances(tasks: Sequence[Task], found: Sequence[NDArray[np.float64] | None], n_rows: int) -> Reference:
+    """Return the estimate from what each network gave every row, (n_rows,); None where its training failed."""
     sums, squares, counts = (np.zeros((2, n_rows)) for _ in range(3))
-    for task, outcome in zip(tasks, outcomes, strict=True):
-        if outcome.failed:
+    for task, chances in zip(tasks, found, strict=True):
+        if chances is None:
             continue
-        chances = probabilities(outcome, n_rows)
         seen = np.zeros(n_rows, dtype=np.int64)
         seen[task.subset] = 1
         every = np.arange(n_rows)
