@@ -18,7 +18,10 @@ def register(app: typer.Typer) -> None:
 
 def memorization(
     project: Annotated[str, typer.Argument(help="A folder or demo:NAME.")],
-    method: Annotated[str, typer.Option(help="head (seconds) or tail (minutes).")] = "head",
+    method: Annotated[
+        str | None,
+        typer.Option(help="head (seconds, the default) or tail; of a language model SCOPE-STEP, such as blocks-ekfac."),
+    ] = None,
     reference: Annotated[
         int, typer.Option(min=0, help="Also retrain so many networks on random halves (200 is a good number).")
     ] = 0,
@@ -31,12 +34,16 @@ def memorization(
     from forwardinf_core.audits.memorization import finding
     from forwardinf_core.audits.memorization.records import sentence_of
     from forwardinf_core.audits.opening import open_audit
+    from forwardinf_core.commands.memorization_texts import of_language_model, score_texts
 
+    if of_language_model(project):
+        score_texts(project, method, reference=reference, top=top, scores=scores, as_json=as_json)
+        return
     if allow_code:
         from forwardinf_core.projects.places import allow_code_here
 
         allow_code_here()
-    options = finding.scope_named(method)
+    options = finding.scope_named(method or "head")
     with progress_line(quiet=as_json) as report:
         audit = open_audit(project, report=report)
         if reference:

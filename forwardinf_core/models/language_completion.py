@@ -63,17 +63,19 @@ def _continued(model: LanguageModel, read: list[int], said: list[int], longest: 
 def tokens_of(model: LanguageModel, prompt: Prompt, n_prompt_characters: int) -> tuple[Token, ...]:
     """Return the tokens of a question with the probability the model gives each, as a person sees them.
 
-    ``n_prompt_characters`` of its text are the prompt's, 0 where the text is the completion alone.
+    ``n_prompt_characters`` of its text are the prompt's, 0 where the text is the completion alone. Of tokens that are
+    bytes of one character, the first has the character and the others have no text.
     """
     batch = prompt.batch()
     batch["labels"] = torch.tensor([prompt.ids])
     losses = losses_of_tokens(model, batch)[0]
     first = 0 if model.task == "seq2seq-lm" else 1
     shares = [float("nan")] * first + torch.exp(-losses).tolist()
-    return tuple(
-        Token(prompt.text[start:stop], share, stop <= n_prompt_characters)
-        for (start, stop), share in zip(prompt.places, shares, strict=True)
-    )
+    found, end = [], 0
+    for (start, stop), share in zip(prompt.places, shares, strict=True):
+        found.append(Token(prompt.text[max(start, end) : stop], share, stop <= n_prompt_characters))
+        end = max(end, stop)
+    return tuple(found)
 
 
 @torch.inference_mode()

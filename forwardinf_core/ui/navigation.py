@@ -13,6 +13,7 @@ IMAGES: tuple[Task, ...] = ("image-classification",)
 CLASSIFICATION: tuple[Task, ...] = ("image-classification", "text-classification")
 LANGUAGE: tuple[Task, ...] = ("causal-lm", "seq2seq-lm")
 DIFFUSION: tuple[Task, ...] = ("diffusion",)
+MEMORIZING: tuple[Task, ...] = (*CLASSIFICATION, *LANGUAGE)
 EVERY: tuple[Task, ...] = (*CLASSIFICATION, *LANGUAGE, *DIFFUSION)
 
 
@@ -32,7 +33,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("Explore", "attribution", "Attribution", ":material/hub:", CLASSIFICATION),
     Entry("Decide", "review", "Review", ":material/fact_check:", CLASSIFICATION),
     Entry("Decide", "leakage", "Leakage", ":material/content_copy:", CLASSIFICATION),
-    Entry("Decide", "memorization", "Memorization", ":material/psychology:", CLASSIFICATION),
+    Entry("Decide", "memorization", "Memorization", ":material/psychology:", MEMORIZING),
     Entry("Trust", "verify", "Verify", ":material/verified_user:", CLASSIFICATION),
     Entry("Trace", "tracing", "Text tracing", ":material/manage_search:", LANGUAGE),
 )

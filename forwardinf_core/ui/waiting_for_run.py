@@ -11,6 +11,7 @@ import streamlit as st
 from forwardinf_core.errors import JobError
 from forwardinf_core.ui import messages
 from forwardinf_core.ui.attribution.question import Project
+from forwardinf_core.ui.frame import TracingProject
 from forwardinf_core.ui.wording import duration, plain
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Offer:
     key: str  # of the button
 
 
-def wait_or_offer(project: Project, offer: Offer, start: Callable[[], object]) -> None:
+def wait_or_offer(project: Project | TracingProject, offer: Offer, start: Callable[[], object]) -> None:
     """Draw the job that runs, or the button that starts one, with why the last one failed."""
     from forwardinf_core.jobs import run
 

@@ -13,7 +13,7 @@ from forwardinf_core.audits import decisions
 from forwardinf_core.audits.tracing.audit import TracingAudit
 from forwardinf_core.projects.language import open_language_project
 from forwardinf_core.ui import opening
-from tests.pages.conftest import PAGES, SHELL, linked
+from tests.pages.conftest import PAGES, SHELL, given, linked
 from tests.unit.language_cases import write_project
 
 PROMPT = "Paris is the capital of"
@@ -120,3 +120,36 @@ def test_a_classification_page_in_the_link_says_that_it_is_for_other_tasks(show:
     app = show()
     app.switch_page(str(PAGES / "attribution.py")).run()
     assert "is not for this project" in written(app)
+
+
+def test_memorised_texts_are_ranked_marked_and_called_an_estimate(show: Show, traced: TracingAudit) -> None:
+    from forwardinf_core.audits.tracing import memorization
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memorization, "FEWEST_TEXTS", 2)
+        memorization.run(traced)
+    app = show()
+    app.switch_page(str(PAGES / "memorization.py")).run()
+    assert not app.exception
+    assert "Estimate" in written(app)
+    assert "6 texts, the most memorised first" in written(app)
+    (rows,) = [part["rows"] for part in given(app, "passages")]
+    assert any(run["strength"] for run in rows[0]["runs"])  # type: ignore[index]
+
+
+def test_before_texts_were_scored_the_screen_offers_it(show: Show, monkeypatch: pytest.MonkeyPatch) -> None:
+    from forwardinf_core.audits.tracing import memorization
+
+    monkeypatch.setattr(memorization, "finished", lambda _audit: None)
+    app = show()
+    app.switch_page(str(PAGES / "memorization.py")).run()
+    assert not app.exception
+    assert app.button(key="mem-start").label == "Score the texts"
+
+
+def test_bytes_of_one_character_are_one_tile(show: Show) -> None:
+    from forwardinf_core.models.language_text import Token
+    from forwardinf_core.ui.tracing.prompt_box import characters_of
+
+    tokens = [Token(text, 0.5, True) for text in ("", " P", "🗼", "", "", " ", "x", "")]
+    assert characters_of(tokens) == [[1], [2, 3, 4], [6, 7]]

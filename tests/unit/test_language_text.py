@@ -105,6 +105,14 @@ def test_probabilities_of_tokens_are_the_models() -> None:
     assert found[1].in_prompt
 
 
+def test_a_character_of_several_tokens_is_shown_once() -> None:
+    text = ODD["emoji"]
+    asked = prompt_of(tiny_model(context=64), text, "France")
+    found = tokens_of(tiny_model(context=64), asked, len(text))
+    assert "".join(token.text for token in found) == asked.text
+    assert sum("🗼" in token.text for token in found) == 1
+
+
 def test_the_first_alternative_is_the_completion_and_the_others_begin_otherwise() -> None:
     model = tiny_model()
     found = alternatives(model, "Paris is")

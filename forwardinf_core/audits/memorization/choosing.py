@@ -42,9 +42,14 @@ def value_of(found: Memorization) -> NDArray[np.float64]:
     """Return what rows are ranked by: memorisation where retraining gave it, else log10 of the self-influence."""
     if found.reference is not None:
         return found.reference.memorization
-    positive = found.score[found.score > 0]
+    return powers_of_ten(found.score)
+
+
+def powers_of_ten(score: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return log10 of scores; what is 0 stands with the smallest that is not."""
+    positive = score[score > 0]
     floor = positive.min() if len(positive) else 1.0
-    value: NDArray[np.float64] = np.log10(np.maximum(found.score, floor))
+    value: NDArray[np.float64] = np.log10(np.maximum(score, floor))
     return value
 
 
@@ -62,13 +67,17 @@ def chosen_rows(found: Memorization, chosen: Chosen) -> NDArray[np.int64]:
 def histogram(found: Memorization, label: int | None) -> Bars:
     """Return the histogram of the rows of a class, or of all, over the range of all rows."""
     value = value_of(found)
+    return bars_of(value, value if label is None else value[found.labels == label], is_log=found.reference is None)
+
+
+def bars_of(value: NDArray[np.float64], rows: NDArray[np.float64], *, is_log: bool) -> Bars:
+    """Return the histogram of some rows' values over the range of all, ``value``."""
     known = value[np.isfinite(value)]
     low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
     if low == high:
         low, high = low - 0.5, high + 0.5
-    rows = value if label is None else value[found.labels == label]
     counts, edges = np.histogram(rows[np.isfinite(rows)], np.linspace(low, high, BINS + 1))
-    return Bars(edges[:-1], edges[1:], counts.astype(np.int64), found.reference is None)
+    return Bars(edges[:-1], edges[1:], counts.astype(np.int64), is_log)
 
 
 @dataclass(frozen=True, eq=False)

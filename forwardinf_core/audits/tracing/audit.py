@@ -31,10 +31,10 @@ from forwardinf_core.store.binding import Binding, Option
 from forwardinf_core.store.runs import RunRecord, find_run, open_run, save_run
 
 KIND = "trace"
-VERSION = 1  # rises when the same options would give other scores
+VERSION = 2  # rises when the same options would give other scores
 UPDATES_KEPT = 16
 QUICK_TOKENS = 3_000_000  # tokens of a corpus that are scored while a person waits
-COLUMNS = ("influence", "raw", "bm25", "embedding", "overlap", "fused", "loss")
+COLUMNS = ("influence", "raw", "bm25", "embedding", "overlap", "fused", "loss", "strongest")
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,8 @@ class TracingAudit:
         if update is None:
             update = step_on(self.place, method, self._prompts(question))
             self._keep(key, update)
-        return token_shares(self.place, method, update, position)
+        around = int(trace.scores.strongest[position])
+        return token_shares(self.place, method, update, position, around=around)
 
     def groups(self, trace: Trace, column: str) -> list[Group]:
         """Return the texts by the values of a column with their summed influence, most helpful group first.

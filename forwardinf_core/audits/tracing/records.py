@@ -45,6 +45,7 @@ class TraceScores:
     overlap: NDArray[np.int64]
     fused: NDArray[np.float32]
     loss: NDArray[np.float32]  # of the unchanged model, summed over tokens
+    strongest: NDArray[np.int64]  # first token of the piece of each document that moved most
 
     def ranking(self, name: str) -> NDArray[np.int64]:
         """Return positions by falling score of a ranking; ties by position."""

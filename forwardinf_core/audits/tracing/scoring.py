@@ -26,6 +26,8 @@ from forwardinf_core.influence.step import query_gradient, take_steps
 from forwardinf_core.influence.update import Update
 from forwardinf_core.models.language_text import Prompt, pieces_of
 
+PIECES_SHOWN = 8  # of a long document, whose tokens are scored one by one when it is opened
+
 Report = Callable[[float, str], None]
 
 
@@ -74,7 +76,7 @@ def score_texts(
         per_piece[positions] = token_scores(network, batch, update).sum(1)
         report(0.5 + 0.45 * (positions[-1] + 1) / n_pieces, "Scoring the texts")
     passed = time.perf_counter()
-    scores = _standing(place, method, prompts, place.by_document(per_piece).float(), words)
+    scores = _standing(place, method, prompts, per_piece, words)
     report(1.0, "Done")
     ended = time.perf_counter()
     seconds = {
@@ -98,8 +100,30 @@ def read_as(place: Workplace, method: TraceMethod, change: Tensor) -> Tensor:
     return change
 
 
-def token_shares(place: Workplace, method: TraceMethod, update: Update, document: int) -> tuple[TokenShare, ...]:
-    """Return the tokens of one training text with what each adds to its score. A long one is read in its pieces."""
+def token_shares(
+    place: Workplace, method: TraceMethod, update: Update, document: int, *, around: int = 0
+) -> tuple[TokenShare, ...]:
+    """Return the tokens of one training text with what each adds to its score.
+
+    Of a document in more pieces than PIECES_SHOWN, those around its token ``around`` are read; the others count 0.
+    """
+    return _shares(place, method, document, lambda _batch: update, around)
+
+
+def own_token_shares(place: Workplace, method: TraceMethod, document: int) -> tuple[TokenShare, ...]:
+    """Return the tokens of one training text with how much of each is lost by a step away from the text itself.
+
+    Of a document in pieces, each of the first PIECES_SHOWN is asked about by itself.
+    """
+    curvature = place.curvature(method)
+    network, options = place.network(method), method.step_options()
+    return _shares(place, method, document, lambda batch: take_steps(network, [batch], options, curvature)[0], 0)
+
+
+def _shares(
+    place: Workplace, method: TraceMethod, document: int, update_on: Callable[[Batch], Update], around: int
+) -> tuple[TokenShare, ...]:
+    """Return the tokens of one document with their scores by ``update_on``, which is asked of every piece."""
     model = place.model
     text = place.corpus.texts[document]
     targets = place.corpus.targets
@@ -109,24 +133,40 @@ def token_shares(place: Workplace, method: TraceMethod, update: Update, document
     scores = np.zeros(len(found["input_ids"]))
     objective = model.objective
     assert isinstance(objective, LanguageModelling)
-    for piece in range(len(own)):
+    for piece in np.argsort(np.abs(own.start - around), kind="stable")[:PIECES_SHOWN].tolist():
         batch = own.batch([piece])
         if place.uses_hidden(method):
             batch[HIDDEN] = entering_last_block(model.module, objective, batch)[0]
-        values = token_scores(place.network(method), batch, update)[0].numpy()
+        values = token_scores(place.network(method), batch, update_on(batch))[0].numpy()
         first = int(own.start[piece]) + (1 if own.is_causal else 0)
         scores[first : first + len(values)] = values[: len(scores) - first]
-    return tuple(
-        TokenShare(said[start:stop], float(score))
-        for (start, stop), score in zip(found["offset_mapping"], scores, strict=True)
-        if stop > start
-    )
+    return shares_of(said, found["offset_mapping"], scores)
+
+
+def shares_of(said: str, places: Sequence[tuple[int, int]], scores: NDArray[np.float64]) -> tuple[TokenShare, ...]:
+    """Return tokens as they stand in a text, each character once.
+
+    Tokens that are bytes of one character (an emoji, a script the tokenizer hardly knows) are one share.
+    """
+    shares: list[TokenShare] = []
+    end = 0
+    for (start, stop), score in zip(places, scores.tolist(), strict=True):
+        if stop <= start:
+            continue
+        if shares and start < end:
+            last = shares[-1]
+            shares[-1] = TokenShare(last.text + said[end:stop], last.score + score)
+        else:
+            shares.append(TokenShare(said[start:stop], score))
+        end = max(end, stop)
+    return tuple(shares)
 
 
 def _standing(
-    place: Workplace, method: TraceMethod, prompts: Sequence[Prompt], change: Tensor, words: str
+    place: Workplace, method: TraceMethod, prompts: Sequence[Prompt], per_piece: Tensor, words: str
 ) -> TraceScores:
     losses, embeddings = place.base()
+    change = place.by_document(per_piece).float()
     influence = read_as(place, method, change).numpy().astype(np.float32)
     asked = np.mean([embedding_of(place, prompt) for prompt in prompts], axis=0)
     bm25 = place.lexical.bm25(words)
@@ -139,7 +179,17 @@ def _standing(
         overlap=place.lexical.overlap(words),
         fused=fused(bm25, influence, alike),
         loss=losses.numpy(),
+        strongest=strongest_passages(place, per_piece),
     )
+
+
+def strongest_passages(place: Workplace, per_piece: Tensor) -> NDArray[np.int64]:
+    """Return the first token of each document's piece that moved most, (n,); 0 where it has none."""
+    pieces = place.pieces
+    found = np.zeros(pieces.n_documents, np.int64)
+    order = np.argsort(per_piece.abs().numpy(), kind="stable")  # the strongest comes last and stays
+    found[pieces.document[order]] = pieces.start[order]
+    return found
 
 
 def embedding_of(place: Workplace, prompt: Prompt) -> NDArray[np.float32]:

@@ -40,7 +40,7 @@ def detail(project: TracingProject, trace: Trace, position: int) -> None:
             f"`{float(scores.loss[position]):.3g}` · BM25 `{float(scores.bm25[position]):.2f}` · "
             f"alike `{float(scores.embedding[position]):.2f}`"
         )
-        _verdict(project, trace, own_id, score)
+        verdict(project, own_id, score, trace.run_id)
 
 
 def _strongest(shares: tuple[TokenShare, ...], run_id: str) -> None:
@@ -64,7 +64,7 @@ def _strongest(shares: tuple[TokenShare, ...], run_id: str) -> None:
     bars(rows, key=state.of_run(state.TRACE_WORDS, run_id), label="Words that moved most", zero=0.5)
 
 
-def _verdict(project: TracingProject, trace: Trace, own_id: str, score: float) -> None:
+def verdict(project: TracingProject, own_id: str, score: float, run_id: str) -> None:
     """Draw what was decided about this text, and the buttons that decide."""
     from forwardinf_core.audits import decisions
 
@@ -78,13 +78,13 @@ def _verdict(project: TracingProject, trace: Trace, own_id: str, score: float) -
                 type="primary" if found is not None and found.action == action else "secondary",
                 help="Recorded with the score you see.",
                 on_click=_decide,
-                args=(project, trace, own_id, score, action),
+                args=(project, own_id, score, run_id, action),
             )
         if found is not None:
             st.caption(f"Decided: {plain(found.action)}.")
 
 
-def _decide(project: TracingProject, trace: Trace, own_id: str, score: float, action: str) -> None:
+def _decide(project: TracingProject, own_id: str, score: float, run_id: str, action: str) -> None:
     from forwardinf_core.audits import decisions
     from forwardinf_core.store.decisions import Decision
 
@@ -95,6 +95,6 @@ def _decide(project: TracingProject, trace: Trace, own_id: str, score: float, ac
         action=action,
         reviewer=session.reviewer().name,
         score=score,
-        run_id=trace.run_id,
+        run_id=run_id,
     )
     decisions.record(project.audit.project, [made])

@@ -14,7 +14,10 @@ from forwardinf_core.ui.tracing.question import Link, ask
 from forwardinf_core.ui.wording import plain, whole_percent
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from forwardinf_core.audits.tracing.records import Said
+    from forwardinf_core.models.language_text import Token
 
 LONGEST_PROMPT = 20_000  # characters; the model's own limit is told in a sentence
 
@@ -53,28 +56,48 @@ def suggestions(project: TracingProject) -> None:
 
 def said_line(asked: Said, *, key: str) -> None:
     """Draw prompt and completion as tokens with their probabilities; the chosen ones are asked about."""
-    shown = [place for place, token in enumerate(asked.tokens) if token.text.strip()]  # not the one that begins a text
+    shown = characters_of(asked.tokens)
     tiles = [
         TokenTile(
-            asked.tokens[place].text,
-            whole_percent(asked.tokens[place].probability) if is_predicted(asked, place) else "",
-            "read" if asked.tokens[place].in_prompt else "said",
-            can_pick=is_predicted(asked, place),
+            asked.tokens[places[0]].text,
+            whole_percent(math.prod(asked.tokens[one].probability for one in places))
+            if is_predicted(asked, places[0])
+            else "",
+            "read" if asked.tokens[places[0]].in_prompt else "said",
+            can_pick=is_predicted(asked, places[0]),
         )
-        for place in shown
+        for places in shown
     ]
     tokens(
         tiles,
         key=key,
         label="Tokens of the prompt and its completion; chosen ones are asked about",
-        picked=[shown.index(place) for place in asked.target if place in shown],
-        on_pick=lambda picked: address.go(span=",".join(str(shown[one]) for one in picked), text=""),
+        picked=[tile for tile, places in enumerate(shown) if places[0] in asked.target],
+        on_pick=lambda picked: address.go(span=",".join(str(one) for tile in picked for one in shown[tile]), text=""),
     )
     who = "The model completes" if asked.own else "Asked about"
     st.caption(
         f"{who} **{plain(asked.completion)}**. The number under a token is the probability the model gives it. "
         f"Click or drag over tokens to ask about others; now: **{plain(asked.target_text)}**."
     )
+
+
+def characters_of(asked: Sequence[Token]) -> list[list[int]]:
+    """Return the positions of the tokens of each tile: those that are bytes of one character stand together.
+
+    Tokens without a character of their own, such as the one that begins a text, and spaces alone have no tile.
+    """
+    tiles: list[list[int]] = []
+    is_open = False
+    for place, token in enumerate(asked):
+        if token.text.strip():
+            tiles.append([place])
+            is_open = True
+        elif token.text:
+            is_open = False
+        elif is_open:
+            tiles[-1].append(place)
+    return tiles
 
 
 def is_predicted(asked: Said, place: int) -> bool:
