@@ -6,6 +6,7 @@ from forwardinf_core.ui import frame, messages, state
 from forwardinf_core.ui.tracing import prompt_box
 from forwardinf_core.ui.tracing.answer import texts_panel
 from forwardinf_core.ui.tracing.compare import comparison
+from forwardinf_core.ui.tracing.export import export_panel
 from forwardinf_core.ui.tracing.question import answer, method_of, read, said
 from forwardinf_core.ui.tracing.trust import groups_panel, method_panel, wait_for
 
@@ -41,3 +42,4 @@ with messages.guard():
             method_panel(project, found)
         with groups:
             groups_panel(project, found)
+        export_panel(project)

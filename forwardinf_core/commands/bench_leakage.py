@@ -1,4 +1,4 @@
-"""``bench leakage`` and ``bench memorization``: what is behind the figures of docs/leakage.md."""
+"""``bench leakage``, ``memorization`` and ``text-damping``: what is behind the figures of docs/leakage.md, text.md."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 def register_in(group: typer.Typer) -> None:
-    """Add both to the group ``bench``."""
+    """Add them to the group ``bench``."""
     group.command("leakage")(leakage)
     group.command("memorization")(memorization)
+    group.command("text-damping")(text_damping)
 
 
 def leakage(
@@ -140,3 +141,33 @@ def _of_texts(folder: Path, text_set: Path | None, models: int, tell: Callable[[
     if text_set is not None:
         corpora.append(bench.corpus_of(text_set.name, bench.set_texts(text_set)))
     return [bench.measure(corpus, folder, models=models, report=tell) for corpus in corpora]
+
+
+def text_damping(
+    data: Annotated[Path, typer.Argument(help="A folder with train.parquet: id, text, label_name.")],
+    work: Annotated[Path, typer.Argument(help="A folder for the project and what is retrained; gone on from there.")],
+    rows: Annotated[int, typer.Option(min=20, help="Training rows, of the quarter to choose on.")] = 600,
+    queries: Annotated[int, typer.Option(min=1, help="Queries, each with two planted copies.")] = 40,
+    halves: Annotated[int, typer.Option(min=0, help="Classifiers retrained on halves; 0 for none.")] = 60,
+    as_json: AsJson = False,
+) -> None:
+    """Which damping suits the head and tail of a text classifier: planted wrong copies, and retrained halves."""
+    from forwardinf_core.benchmarks import text_damping as bench
+
+    with progress_line(quiet=as_json) as tell:
+        audit = bench.open_planted(data, work, n_rows=rows, n_queries=queries)
+        found = bench.measure(audit, halves=halves, report=tell)
+    if as_json:
+        print_json([asdict(one) for one in found])
+        return
+    cells = [
+        (
+            one.method,
+            f"{one.damping:g}",
+            *(f"{value:.3f}" for value in (one.wrong_last, one.wrong_in_last_5, one.copy_helpful)),
+            f"{one.lds:.3f} ({one.low:.3f} to {one.high:.3f})",
+        )
+        for one in found
+    ]
+    typer.echo(f"{found[0].data}: {found[0].n_rows} training rows")
+    print_table(("method", "damping", "wrong copy last", "in last 5", "copy in first 1%", "LDS"), cells)

@@ -41,8 +41,12 @@ def export(
 ) -> None:
     """Write the training rows with the decisions applied. Only decided rows change."""
     from forwardinf_core.audits.opening import load_audit
+    from forwardinf_core.projects.language import language_task_of
     from forwardinf_core.reports.exports import exporting
 
+    if language_task_of(project) is not None:
+        _export_corpus(project, form, out, reviewer, copy=copy, dry_run=dry_run, as_json=as_json)
+        return
     audit = load_audit(project)
     kind = exporting.own_format(audit) if form is None else exporting.format_named(form)
     changes = exporting.changes_for(audit, reviewer)
@@ -50,6 +54,34 @@ def export(
     if not dry_run:
         target = exporting.export(audit, kind, out or exporting.suggested_target(audit, kind), changes, copy=copy)
     _report(audit.train, audit.classes, changes, target, as_json=as_json)
+
+
+def _export_corpus(
+    project: str,
+    form: str | None,
+    out: Path | None,
+    reviewer: str | None,
+    *,
+    copy: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Write a language model's training texts without those dropped on tracing's pages."""
+    from forwardinf_core.audits.tracing.opening import load_tracing
+    from forwardinf_core.errors import DataError
+    from forwardinf_core.reports.exports import corpus
+
+    audit = load_tracing(project)
+    own = audit.project.config.train.kind
+    if form not in (None, own):
+        raise DataError(
+            f"The texts of a language model are exported as they came in, as {own}.", hint="Leave --format out."
+        )
+    changes = corpus.changes_for(audit, reviewer)
+    target = None
+    if not dry_run:
+        target = corpus.export_corpus(audit, out or corpus.suggested_target(audit), changes, copy=copy)
+    _report(corpus.CorpusRows(audit), (), changes, target, as_json=as_json)
 
 
 def decisions(

@@ -100,6 +100,17 @@ class LanguageModelling:
         return values.new_zeros(targets.shape).index_put(counted, values)
 
 
+class TokenLogOdds(LanguageModelling):
+    """The same texts with the log-odds against each token as their loss: its gradient does not vanish once fitted.
+
+    A text's self-influence under it is its leverage: how much room the model has to move its tokens through the text
+    alone, whether it has learned them already or not.
+    """
+
+    def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return self.unsaturated_losses(outputs, batch)
+
+
 def _precise(values: Tensor) -> torch.dtype:
     return torch.float64 if values.dtype == torch.float64 else torch.float32
 

@@ -41,5 +41,5 @@ ENTRIES: tuple[Entry, ...] = (
 
 
 def start_of(task: str) -> Entry | None:
-    """Return the first page for a task, or None where there is none yet."""
-    return next((entry for entry in ENTRIES if task in entry.tasks), None)
+    """Return the page a task begins with: of those made for the fewest tasks the first; None where there is none."""
+    return min((entry for entry in ENTRIES if task in entry.tasks), key=lambda entry: len(entry.tasks), default=None)

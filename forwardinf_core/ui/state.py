@@ -145,6 +145,7 @@ TRACE_VERDICT = "trace-verdict"
 TRACE_METHOD = "trace-method"
 TRACE_GROUP = "trace-group"
 TRACE_GROUPS = "trace-groups"
+TRACE_EXPORT = "trace-export"
 
 # the leakage screen
 LEAK_START = "leak-start"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
@@ -153,3 +154,16 @@ def test_bytes_of_one_character_are_one_tile(show: Show) -> None:
 
     tokens = [Token(text, 0.5, True) for text in ("", " P", "🗼", "", "", " ", "x", "")]
     assert characters_of(tokens) == [[1], [2, 3, 4], [6, 7]]
+
+
+def test_dropped_texts_can_be_taken_home(show: Show, traced: TracingAudit) -> None:
+    from forwardinf_core.store.decisions import Decision
+
+    decisions.record(traced.project, [Decision("tracing", "train", "t4", "drop", reviewer="tester")])
+    app = show(prompt=PROMPT)
+    assert "The corpus as you decided" in written(app)
+    app.button(key="trace-export").click().run()
+    assert not app.exception
+    assert "train-clean.parquet" in app.success[0].value.replace("\\", "")
+    table = pd.read_parquet(traced.folder / "exports" / "train-clean.parquet")
+    assert "t4" not in set(table["id"])

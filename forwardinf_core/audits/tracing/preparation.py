@@ -21,6 +21,7 @@ from torch import Tensor
 from forwardinf_core.audits.tracing.lexical import LexicalIndex
 from forwardinf_core.audits.tracing.methods import TraceMethod
 from forwardinf_core.errors import ModelError
+from forwardinf_core.influence.language import LanguageModelling, TokenLogOdds
 from forwardinf_core.influence.language_curvature import LanguageCurvature, fit_language_curvature
 from forwardinf_core.influence.language_parts import Matrix, matrices_of, names_in
 from forwardinf_core.influence.language_replay import HIDDEN, ReplayNetwork, entering_last_block
@@ -177,33 +178,38 @@ class Workplace:
         """Return the weight matrices that a curvature step of this method moves."""
         return matrices_of(self.model.module, method.scope)
 
-    def curvature(self, method: TraceMethod, report: Report = silent) -> LanguageCurvature | None:
-        """Return the curvature of a method, fitted first where it is not on disk; None where it needs none."""
+    def curvature(
+        self, method: TraceMethod, report: Report = silent, *, of_odds: bool = False
+    ) -> LanguageCurvature | None:
+        """Return the curvature of a method, fitted first where it is not on disk; None where it needs none.
+
+        ``of_odds``: from gradients of the tokens' log-odds in place of their losses, which vanish once fitted.
+        """
         if method.curvature is None:
             return None
-        key = f"{method.scope}-{method.curvature}"
+        key = _key(method, of_odds)
         with self._opened.lock:
             if key not in self._opened.curvatures:
                 store = self._store(f"fisher-{key}", {"texts": method.fisher_texts, "seed": SEED})
                 kept = store.get("fisher")
-                found = self._fit(method, report) if kept is None else LanguageCurvature.from_tensors(kept)
+                found = self._fit(method, report, of_odds) if kept is None else LanguageCurvature.from_tensors(kept)
                 if kept is None:
                     store.put("fisher", found.tensors())
                 self._opened.curvatures[key] = found
             return self._opened.curvatures[key]
 
-    def own(self, method: TraceMethod, report: Report = silent) -> Tensor:
+    def own(self, method: TraceMethod, report: Report = silent, *, of_odds: bool = False) -> Tensor:
         """Return every document's self-influence under a method's curvature, (n,); its pieces' summed."""
-        curvature = self.curvature(method, report)
+        curvature = self.curvature(method, report, of_odds=of_odds)
         assert curvature is not None
-        key = f"{method.scope}-{method.curvature}"
+        key = _key(method, of_odds)
         with self._opened.lock:
             if key not in self._opened.own:
                 options: dict[str, Option] = {"texts": method.fisher_texts, "seed": SEED, "damping": method.damping}
                 store = self._store(f"own-{key}", options)
                 kept = store.get("own")
                 if kept is None:
-                    kept = {"own": self._own_pass(curvature, method, report)}
+                    kept = {"own": self._own_pass(curvature, method, report, of_odds)}
                     store.put("own", kept)
                 self._opened.own[key] = kept["own"]
             return self._opened.own[key]
@@ -257,7 +263,11 @@ class Workplace:
         self._store("base").put("base", found)
         return found
 
-    def _fit(self, method: TraceMethod, report: Report) -> LanguageCurvature:
+    def _objective(self, of_odds: bool) -> LanguageModelling:
+        objective = self.model.objective
+        return TokenLogOdds(self.model.task, objective.reduction) if of_odds else objective
+
+    def _fit(self, method: TraceMethod, report: Report, of_odds: bool) -> LanguageCurvature:
         assert method.curvature is not None
         n_pieces = len(self.pieces)
         chosen = np.random.default_rng(SEED).permutation(n_pieces)[: method.fisher_texts]
@@ -265,19 +275,20 @@ class Workplace:
         batches = [partial(self.pieces.batch, some) for some in self.gradient_batches(np.sort(chosen), matrices)]
         return fit_language_curvature(
             self.model.module,
-            self.model.objective,
+            self._objective(of_odds),
             matrices,
             batches,
             method.curvature,
             report=lambda share: report(share, "Measuring how the texts move the model"),
         )
 
-    def _own_pass(self, curvature: LanguageCurvature, method: TraceMethod, report: Report) -> Tensor:
+    def _own_pass(self, curvature: LanguageCurvature, method: TraceMethod, report: Report, of_odds: bool) -> Tensor:
+        objective = self._objective(of_odds)
         own = torch.zeros(len(self.pieces))
         every = self.gradient_batches(np.arange(len(self.pieces)), [part.matrix for part in curvature.parts])
         for positions in every:
             own[positions] = curvature.self_influences(
-                self.model.module, self.model.objective, self.pieces.batch(positions), damping=method.damping
+                self.model.module, objective, self.pieces.batch(positions), damping=method.damping
             )
             report((positions[-1] + 1) / len(self.pieces), "Measuring how strongly each text moves the model")
         return self.by_document(own).float()
@@ -309,6 +320,10 @@ class Workplace:
     @property
     def _hidden_layout(self) -> Layout:
         return Layout((int(self._offsets[-1]), self.width), "float32", TOKENS_PER_BLOCK)
+
+
+def _key(method: TraceMethod, of_odds: bool) -> str:
+    return f"{'odds-' if of_odds else ''}{method.scope}-{method.curvature}"
 
 
 class _TokenWriter:

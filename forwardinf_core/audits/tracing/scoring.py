@@ -115,7 +115,7 @@ def own_token_shares(place: Workplace, method: TraceMethod, document: int) -> tu
 
     Of a document in pieces, each of the first PIECES_SHOWN is asked about by itself.
     """
-    curvature = place.curvature(method)
+    curvature = place.curvature(method, of_odds=True)
     network, options = place.network(method), method.step_options()
     return _shares(place, method, document, lambda batch: take_steps(network, [batch], options, curvature)[0], 0)
 
