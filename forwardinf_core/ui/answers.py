@@ -39,6 +39,12 @@ class Bins:
     count: NDArray[np.int64]
     constant: float
 
+    def place(self, score: float) -> float:
+        """Return where a score stands on the scale, 0 (left) to 1."""
+        reach = np.log1p(float(self.high[-1]) / self.constant)
+        at = np.sign(score) * np.log1p(abs(score) / self.constant) / reach
+        return float(np.clip((1 + at) / 2, 0.0, 1.0))
+
 
 def browse(
     predictions: TestPredictions, ids: Sequence[str], *, order: str, code: int | None, search: str

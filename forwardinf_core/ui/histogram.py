@@ -1,116 +1,59 @@
-"""The histogram of all scores: counted on the server, drawn by Vega-Lite, with a range that can be dragged over it.
-
-The specification is written out: building the same with Altair took half of the server's time for a click.
-"""
+"""The histogram of an answer's scores: linear near 0, logarithmic further out, with a mark for each row shown."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
-import streamlit as st
 
 from forwardinf_core.ui import state
 from forwardinf_core.ui.answers import Bins, bin_scores, tone_of
+from forwardinf_core.ui.components import spread
+from forwardinf_core.ui.components.spread import Column, Place, Spread
+from forwardinf_core.ui.wording import counted, signed
 
 if TYPE_CHECKING:
     from forwardinf_core.audits.records import Attribution
 
-HEIGHT = 150
-BRUSH = "#6366f1"  # the accent; reads on light and dark
-TONES = ["neutral", "hurt", "helped"]  # in the order of the theme's categorical colours
-
-Spec = dict[str, object]
+HEIGHT = 120
 
 
-def histogram(answer: Attribution, *, shown: int) -> tuple[float, float] | None:
-    """Draw the histogram with a tick for each row in the galleries; return the range dragged, or None."""
-    event = st.vega_lite_chart(
-        spec_of(bin_scores(answer.scores.score), answer, shown),
-        key=state.of_run(state.HISTOGRAM, answer.run_id),
-        on_select="rerun",
-        selection_mode="brush",
-        height=HEIGHT,
-        alt="Histogram of the scores of all training rows",
+def histogram(answer: Attribution, asked: str, *, shown: int) -> tuple[float, float] | None:
+    """Draw the histogram; return the scores from and to of the range chosen, or None."""
+    bins = bin_scores(answer.scores.score)
+    chosen = spread.spread(spread_of(answer, asked, shown), key=state.HISTOGRAM, height=HEIGHT)
+    if chosen is None:
+        return None
+    score, (first, last) = answer.scores.score, chosen
+    # The outermost columns hold the extremes, whatever rounding did to their edges.
+    low = float(score.min()) if first == 0 else float(bins.low[first])
+    high = float(score.max()) if last == len(bins.high) else float(bins.high[last - 1])
+    return low, high
+
+
+def spread_of(answer: Attribution, asked: str, shown: int) -> Spread:
+    """Return the histogram of all scores; ``shown`` rows of both ends are marked under it."""
+    bins = bin_scores(answer.scores.score)
+    ends = np.concatenate([answer.scores.top(shown), answer.scores.bottom(shown)])
+    return Spread(
+        asked=asked,
+        label="Histogram of the scores of all training rows",
+        columns=tuple(
+            Column(
+                float(height),
+                tone_of(float(low + high) / 2),
+                f"{counted(int(rows), 'row')} from {signed(float(low))} to {signed(float(high))}",
+            )
+            for height, low, high, rows in zip(spread.heights(bins.count), bins.low, bins.high, bins.count, strict=True)
+        ),
+        words=spread.apart([Place(bins.place(value), signed(value)) for value in axis_values(bins)]),
+        marks=tuple(Place(bins.place(score), tone=tone_of(score)) for score in answer.scores.score[ends].tolist()),
     )
-    chosen = (event.get("selection") or {}).get("brush") or {}
-    ends = chosen.get("lo")
-    return (float(min(ends)), float(max(ends))) if ends and len(ends) == 2 else None
 
 
-def spec_of(bins: Bins, answer: Attribution, shown: int) -> Spec:
-    """Return the chart: bars coloured by effect, ticks under them for the rows in the galleries."""
-    positions = np.concatenate([answer.scores.top(shown), answer.scores.bottom(shown)])
-    ticks = answer.scores.score[positions].tolist()
-    reach = float(max(abs(bins.low[0]), abs(bins.high[-1])))
-    across = {
-        "field": "lo",
-        "type": "quantitative",
-        "scale": {"type": "symlog", "constant": bins.constant, "domain": [-reach, reach], "nice": False},
-        "axis": {
-            "values": axis_values(reach, bins.constant),
-            "format": "~g",
-            "grid": False,
-            "ticks": False,
-            "labelOverlap": True,
-            "title": None,
-        },
-    }
-    colour = {"field": "tone", "type": "nominal", "scale": {"domain": TONES}, "legend": None}
-    brush = {
-        "name": "brush",
-        "select": {
-            "type": "interval",
-            "encodings": ["x"],
-            "mark": {"fill": BRUSH, "fillOpacity": 0.12, "stroke": BRUSH, "strokeOpacity": 0.5},
-        },
-    }
-    bars: Spec = {
-        "data": {"values": bar_values(bins)},
-        "params": [brush],
-        "mark": {"type": "bar", "cornerRadius": 1, "binSpacing": 1},
-        "encoding": {
-            "x": across,
-            "x2": {"field": "hi"},
-            "y": {
-                "field": "rows",
-                "type": "quantitative",
-                "scale": {"type": "symlog", "domainMin": 0},
-                "axis": None,
-            },
-            "y2": {"datum": 0},
-            "color": colour,
-            "opacity": {"condition": {"param": "brush", "value": 0.9}, "value": 0.25},
-            "tooltip": [
-                {"field": "rows", "type": "quantitative", "title": "rows"},
-                {"field": "lo", "type": "quantitative", "title": "from", "format": ".2~g"},
-                {"field": "hi", "type": "quantitative", "title": "to", "format": ".2~g"},
-            ],
-        },
-    }
-    marks: Spec = {
-        "data": {"values": [{"lo": score, "tone": tone_of(score)} for score in ticks]},
-        "mark": {"type": "tick", "thickness": 2, "size": 10, "opacity": 1, "yOffset": 6},
-        "encoding": {"x": across, "y": {"datum": 0}, "color": colour},
-    }
-    return {
-        "layer": [bars, marks],
-        "config": {"view": {"strokeWidth": 0}},
-        "padding": {"bottom": 0, "top": 4, "left": 2, "right": 2},
-    }
-
-
-def bar_values(bins: Bins) -> list[Spec]:
-    """Return one record for each bin that holds rows."""
-    return [
-        {"lo": low, "hi": high, "rows": rows, "tone": tone_of((low + high) / 2)}
-        for low, high, rows in zip(bins.low.tolist(), bins.high.tolist(), bins.count.tolist(), strict=True)
-        if rows
-    ]
-
-
-def axis_values(reach: float, constant: float) -> list[float]:
+def axis_values(bins: Bins) -> list[float]:
     """Return round values for the axis: 0 and powers of ten on both sides."""
-    powers = range(int(np.ceil(np.log10(constant))), int(np.floor(np.log10(max(reach, constant)))) + 1)
+    reach = float(max(abs(bins.low[0]), abs(bins.high[-1])))
+    powers = range(int(np.ceil(np.log10(bins.constant))), int(np.floor(np.log10(max(reach, bins.constant)))) + 1)
     outward = [10.0**power for power in powers]
     return [*(-value for value in reversed(outward)), 0.0, *outward]

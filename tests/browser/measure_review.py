@@ -81,7 +81,7 @@ def shown(page: Page) -> str:
 
 def brushed(page: Page, turn: int) -> float:
     """Drag over the histogram and return the milliseconds from letting go until another queue is on screen."""
-    chart = page.locator("[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg").first
+    chart = page.locator(".spread .plot")
     box = chart.bounding_box()
     assert box is not None
     before, middle = shown(page), box["y"] + box["height"] / 3

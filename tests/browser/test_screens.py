@@ -120,7 +120,7 @@ def test_a_click_shows_the_rows_before_the_server_has_drawn_and_they_stay(server
 
 def test_dragging_over_the_histogram_shows_the_rows_of_the_range(server: Server, watched: Watched) -> None:
     page = open_first_mistake(watched, server)
-    chart = page.get_by_test_id("stVegaLiteChart").locator("canvas, svg").first
+    chart = page.locator(".spread .plot")
     chart.scroll_into_view_if_needed()
     box = chart.bounding_box()
     assert box is not None
@@ -129,6 +129,15 @@ def test_dragging_over_the_histogram_shows_the_rows_of_the_range(server: Server,
     page.mouse.move(box["x"] + 0.95 * box["width"], box["y"] + 50, steps=5)
     page.mouse.up()
     expect(tiles(page, "Rows in the range").first).to_be_visible()
+    expect(chart.locator(".brush")).to_be_visible()
+    page.locator(".spread").focus()
+    page.keyboard.press("Escape")
+    expect(tiles(page, "Rows in the range")).to_have_count(0)
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Shift+ArrowRight")
+    expect(chart.locator(".column:not(.out)")).to_have_count(2)
+    tiles(page, "Test rows").nth(3).click()
+    expect(chart.locator(".brush")).to_be_hidden()
 
 
 def test_an_uploaded_image_is_explained(server: Server, watched: Watched) -> None:

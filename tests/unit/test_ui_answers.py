@@ -56,6 +56,8 @@ def test_bins_count_every_score_once_and_are_symmetric_about_zero() -> None:
     bins = answers.bin_scores(scores)
     assert bins.count.sum() == len(scores)
     np.testing.assert_allclose(bins.low, -bins.high[::-1], rtol=1e-9)
+    edges = [bins.place(score) for score in bins.low.tolist()]
+    np.testing.assert_allclose(edges, np.arange(len(edges)) / len(edges), atol=1e-9)
 
 
 def test_scores_that_are_all_zero_still_make_bins() -> None:

@@ -32,18 +32,16 @@ def rows_panel(project: Project, question: Question, answer: Attribution) -> Non
         shown = board_of(project, question, answer, row)
         board(shown, key=state.BOARD, on_select=open_training_row)
         detail(project, answer, answers.open_row(answer, row, project.audit.train_ids))
-        spread(project, answer, shown.selected)
+        spread(project, question, answer, shown.selected)
 
 
-def spread(project: Project, answer: Attribution, selected: str) -> None:
+def spread(project: Project, question: Question, answer: Attribution, selected: str) -> None:
     """Draw the histogram of all scores and, when a range is drawn on it, the rows in it."""
     scores = answer.scores.score
     st.markdown("#### All scores", anchors=False)
-    chosen = histogram(answer, shown=SHOWN)
+    chosen = histogram(answer, question.asked, shown=SHOWN)
     if chosen is None:
-        st.caption(
-            "Most rows hardly matter. Drag across the bars to see the rows of a range; a double click clears it."
-        )
+        st.caption("Most rows hardly matter. Drag across the bars to see the rows of a range; a click on it clears it.")
         return
     found = answers.in_range(scores, *chosen)
     st.caption(f"{counted(len(found), 'row')} from {signed(chosen[0])} to {signed(chosen[1])}, strongest first.")

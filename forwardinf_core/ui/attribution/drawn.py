@@ -1,4 +1,4 @@
-"""What the browser is given of a question: the card of its query and the board of its rows.
+"""What the browser is given of a question: the card of its query, the board of its rows and the histogram.
 
 The same records reach it two ways: early, fetched by the gallery a person clicked in, and with the server's drawing.
 """
@@ -14,6 +14,7 @@ from forwardinf_core.ui.attribution.question import Project, Question, answer, a
 from forwardinf_core.ui.components.bars import Bar
 from forwardinf_core.ui.components.board import Board, Side
 from forwardinf_core.ui.components.card import Card, Words
+from forwardinf_core.ui.histogram import spread_of
 from forwardinf_core.ui.wording import class_name, share
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ CARD_WIDTH = 216  # pixels of the query's picture
 
 
 def early(project: Project, named: Address) -> dict[str, object]:
-    """Return card and board of the question in a link, as JSON holds them.
+    """Return card, board and histogram of the question in a link, as JSON holds them.
 
     Raises AuditError where the link names no question, or one whose answer takes long.
     """
@@ -35,7 +36,11 @@ def early(project: Project, named: Address) -> dict[str, object]:
     if not is_quick(project, question.method):
         raise AuditError(f"The method {question.method} does not answer at once.")
     found = answer(project, question)
-    return {"card": card_of(project, question).record(), "board": board_of(project, question, found, "").record()}
+    return {
+        "card": card_of(project, question).record(),
+        "board": board_of(project, question, found, "").record(),
+        "spread": spread_of(found, question.asked, SHOWN).record(),
+    }
 
 
 def board_of(project: Project, question: Question, found: Attribution, row: str) -> Board:

@@ -1,80 +1,53 @@
-"""The histogram of memorisation with a range that can be dragged over it."""
+"""The histogram of memorisation with a range that can be chosen in it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import streamlit as st
+import numpy as np
 
 from forwardinf_core.ui import address, state
+from forwardinf_core.ui.components import spread
+from forwardinf_core.ui.components.spread import Column, Place, Range, Spread
+from forwardinf_core.ui.wording import counted
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from forwardinf_core.audits.memorization.choosing import Bars, Chosen
 
-HEIGHT = 130
-BRUSH = "#6366f1"  # the accent; reads on light and dark
-
-Spec = dict[str, object]
+HEIGHT = 104
+WORDS = 7
 
 
 def histogram(run_id: str, bars: Bars, chosen: Chosen) -> None:
-    """Draw it; dragging over it keeps the rows of that range in the link."""
-    key = state.of_run(state.MEM_HISTOGRAM, run_id)
+    """Draw it; a range keeps the rows in it, by the link."""
+    edges = np.append(bars.low, bars.high[-1])
 
-    def brushed() -> None:
-        ends = ((st.session_state.get(key) or {}).get("selection") or {}).get("brush", {}).get("lo")
-        low, high = (f"{min(ends):.6g}", f"{max(ends):.6g}") if ends and len(ends) == 2 else ("", "")
+    def choose(found: Range | None) -> None:
+        low, high = ("", "") if found is None else (f"{edges[found[0]]:.9g}", f"{edges[found[1]]:.9g}")
         address.go(low=low, high=high, row="", page="")
 
-    st.vega_lite_chart(
-        spec_of(bars, chosen),
-        key=key,
-        on_select=brushed,
-        selection_mode="brush",
+    spread.spread(
+        spread_of(run_id, bars, edges, chosen.label),
+        key=state.MEM_HISTOGRAM,
         height=HEIGHT,
-        alt="Histogram of the memorisation of the training rows",
+        chosen=spread.columns_in(edges, chosen.low, chosen.high),
+        on_choose=choose,
     )
 
 
-def spec_of(bars: Bars, chosen: Chosen) -> Spec:
-    """Return the chart."""
-    title = "self-influence, powers of ten" if bars.is_log else "how much its own presence raises its probability"
-    values = [
-        {"lo": low, "hi": high, "rows": rows}
-        for low, high, rows in zip(bars.low.tolist(), bars.high.tolist(), bars.rows.tolist(), strict=True)
-        if rows
-    ]
-    brush: Spec = {
-        "name": "brush",
-        "select": {
-            "type": "interval",
-            "encodings": ["x"],
-            "mark": {"fill": BRUSH, "fillOpacity": 0.12, "stroke": BRUSH, "strokeOpacity": 0.5},
-        },
-    }
-    if chosen.low is not None and chosen.high is not None:
-        brush["value"] = {"x": [chosen.low, chosen.high]}
-    return {
-        "data": {"values": values},
-        "params": [brush],
-        "mark": {"type": "bar", "cornerRadius": 1, "binSpacing": 1, "color": BRUSH},
-        "encoding": {
-            "x": {
-                "field": "lo",
-                "type": "quantitative",
-                "scale": {"domain": [float(bars.low[0]), float(bars.high[-1])], "nice": False},
-                "axis": {"format": "~g", "grid": False, "ticks": False, "title": title, "tickCount": 7},
-            },
-            "x2": {"field": "hi"},
-            "y": {"field": "rows", "type": "quantitative", "scale": {"type": "symlog", "domainMin": 0}, "axis": None},
-            "y2": {"datum": 0},
-            "opacity": {"condition": {"param": "brush", "value": 0.9}, "value": 0.25},
-            "tooltip": [
-                {"field": "rows", "type": "quantitative", "title": "rows"},
-                {"field": "lo", "type": "quantitative", "title": "from", "format": ".2~f"},
-                {"field": "hi", "type": "quantitative", "title": "to", "format": ".2~f"},
-            ],
-        },
-        "config": {"view": {"strokeWidth": 0}},
-        "padding": {"bottom": 0, "top": 2, "left": 2, "right": 2},
-    }
+def spread_of(run_id: str, bars: Bars, edges: NDArray[np.float64], label: int | None) -> Spread:
+    """Return the histogram."""
+    return Spread(
+        asked=f"{run_id}-{label}",
+        label="Histogram of the memorisation of the training rows",
+        columns=tuple(
+            Column(float(height), "accent", f"{counted(int(rows), 'row')} from {low:.2f} to {high:.2f}")
+            for height, low, high, rows in zip(spread.heights(bars.rows), bars.low, bars.high, bars.rows, strict=True)
+        ),
+        words=tuple(
+            Place(at, f"{edges[0] + at * (edges[-1] - edges[0]):.2g}") for at in np.linspace(0.03, 0.97, WORDS).tolist()
+        ),
+        title="self-influence, powers of ten" if bars.is_log else "how much its own presence raises its probability",
+    )

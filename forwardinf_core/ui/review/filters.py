@@ -8,9 +8,10 @@ from forwardinf_core.audits.decisions import Ledger
 from forwardinf_core.audits.review import Filter, State
 from forwardinf_core.ui import address, state
 from forwardinf_core.ui.review import session
-from forwardinf_core.ui.review.charts import pairs_chart, suspicion_chart
+from forwardinf_core.ui.review.charts import pairs_chart
 from forwardinf_core.ui.review.link import Place
 from forwardinf_core.ui.review.session import Desk
+from forwardinf_core.ui.review.suspicion import suspicion_chart
 from forwardinf_core.ui.wording import counted, plain
 
 WORDS: dict[State, str] = {
