@@ -10,7 +10,7 @@ from forwardinf_core.ui.leakage.groups import groups_part
 from forwardinf_core.ui.leakage.opened import export
 from forwardinf_core.ui.leakage.pairs import pairs_part
 from forwardinf_core.ui.leakage.summary import summary, trust
-from forwardinf_core.ui.waiting_for_run import Offer, wait_or_offer
+from forwardinf_core.ui.work.offer import Offer, wait_or_offer
 
 project = frame.project()
 content = "words and letters" if project.audit.content == "text" else "pixels"

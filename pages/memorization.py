@@ -6,7 +6,7 @@ from forwardinf_core.ui import frame, messages, navigation, opening, state
 from forwardinf_core.ui.memorization import session, texts
 from forwardinf_core.ui.memorization.reference import reference_part
 from forwardinf_core.ui.memorization.rows import filters, rows_part
-from forwardinf_core.ui.waiting_for_run import Offer, wait_or_offer
+from forwardinf_core.ui.work.offer import Offer, wait_or_offer
 
 
 def offer(kind: str, what: str) -> Offer:

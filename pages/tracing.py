@@ -2,13 +2,15 @@
 
 import streamlit as st
 
+from forwardinf_core.jobs.queue import JobStatus
 from forwardinf_core.ui import frame, messages, state
 from forwardinf_core.ui.tracing import prompt_box
 from forwardinf_core.ui.tracing.answer import texts_panel
 from forwardinf_core.ui.tracing.compare import comparison
 from forwardinf_core.ui.tracing.export import export_panel
 from forwardinf_core.ui.tracing.question import answer, method_of, read, said
-from forwardinf_core.ui.tracing.trust import groups_panel, method_panel, wait_for
+from forwardinf_core.ui.tracing.trust import groups_panel, method_panel
+from forwardinf_core.ui.work.waiting import follow
 
 project = frame.tracing()
 link = read()
@@ -33,8 +35,8 @@ with messages.guard():
     prompt_box.could_say(asked)
     with st.spinner("Tracing the training texts"):
         found = answer(project, asked, method_of(link))
-    if isinstance(found, str):
-        wait_for(found)
+    if isinstance(found, JobStatus):
+        follow(project.ref, found)
     else:
         texts_panel(project, found)
         how, groups = st.columns(2)

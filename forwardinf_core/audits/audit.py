@@ -202,11 +202,14 @@ class Audit:
             return self._members
 
     def attribute_job(self, query: str, method: str, target: int | None) -> str | None:
-        """Start the work on an answer, where it is not stored, and return its id for ``progress``."""
+        """Return the id, for ``progress``, of the work on an answer that is not stored; begun where there is none yet.
+
+        Work that has stopped is not begun again by asking for it: ``go_on`` does that.
+        """
         chosen = method_named(method)
         if stored(self, query, chosen, self.target_of(query, target)) is not None:
             return None
-        return str(jobs.submit("attribute", self.project.root, AttributeOptions((query,), chosen, target)))
+        return str(jobs.submit_once("attribute", self.project.root, AttributeOptions((query,), chosen, target)).id)
 
     def progress(self, work: str) -> WorkState:
         """Return how far the work is."""
@@ -216,6 +219,10 @@ class Audit:
             fault = AuditError(status.error or f"The work was {status.state}.", hint=status.hint)
         fraction = status.done / status.total if status.total else 0.0
         return WorkState(status.state == "done", min(fraction, 1.0), status.note, status.seconds_left, fault)
+
+    def go_on(self, work: str) -> None:
+        """Go on with work that has stopped, from its last finished piece."""
+        jobs.retry(int(work))
 
     def stop(self, work: str) -> None:
         """Stop work on an answer that nobody waits for; what is finished of it stays."""

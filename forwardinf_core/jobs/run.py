@@ -83,6 +83,26 @@ def submit(kind: str, project: Path, options: object) -> int:
     return job_id
 
 
+def find(kind: str, project: Path, options: object) -> JobStatus | None:
+    """Return the newest job of this very work (kind, options and fingerprints), an active one first, or None."""
+    project = project.expanduser().resolve()
+    known = [job for job in queue.read_all(project) if job.kind == kind]
+    if not known:
+        return None
+    key = find_kind(kind).binding(project, options).key()
+    same = [job for job in known if job.binding.key() == key]
+    return next((job for job in same if job.is_active), max(same, key=lambda job: job.id, default=None))
+
+
+def submit_once(kind: str, project: Path, options: object) -> JobStatus:
+    """Return the job of this work that waits, runs or has stopped; queue one where there is none, or it is done.
+
+    For a page that is drawn again and again: what has failed is not begun again before a person asks for it.
+    """
+    found = find(kind, project, options)
+    return found if found is not None and found.state != "done" else status(submit(kind, project, options))
+
+
 def run_in_worker(kind: str, project: Path, options: object, report: Report = _silent) -> dict[str, Option]:
     """Hand the work to the worker, wait for it and return its summary; the work goes on where the caller dies.
 

@@ -34,10 +34,10 @@ IN_RANGE = "in-range"
 SHOW_REFINED = "show-refined"
 SHOW_QUICK = "show-quick"
 REFINING = "refining"  # session: what this session refines, or refined last
+LEFT_BEHIND = "left-behind"  # session: refinings that were stopped because the person went to another query
 REFINING_BAR = "refining-bar"  # fragment
 REFINING_PROGRESS = "refining-progress"
 SETTLING = "settling"
-WAITING = "waiting"
 STOP_REFINING = "stop-refining"
 COMPARE = "compare"
 STOP_COMPARING = "stop-comparing"
@@ -66,8 +66,6 @@ HYPOTHESIS_CHART = "hypothesis-chart"
 HYPOTHESIS_ESTIMATES = "hypothesis-estimates"
 START_HYPOTHESIS = "start-hypothesis"
 START_LDS = "start-lds"
-RESUME_CHECK = "resume-check"
-STOP_CHECK = "stop-check"
 CHECK_ANSWER = "check-answer"  # on the attribution screen
 
 
@@ -76,8 +74,11 @@ def of_run(key: str, run_id: str) -> str:
     return f"{key}-{run_id}"
 
 
-# the jobs panel
-WORK = "work"  # fragment
+# long work
+WAITING = "waiting"
+STOP_WORK = "stop-work"
+RETRY_WORK = "retry-work"
+WORK = "work"  # fragment: the panel
 JOBS = "jobs"
 OPENED_RESULT = "opened-result"  # session: the turn of the result opened last
 
@@ -110,7 +111,6 @@ REVIEW_CLEAR = "review-clear"
 SUSPICION = "suspicion"
 SUSPECT_PAIRS = "suspect-pairs"
 FIND_SUSPECTS = "find-suspects"
-FINDING = "finding"  # session: the job that looks for suspects
 BULK_WHICH = "bulk-which"
 BULK_COUNT = "bulk-count"
 BULK_ACTION = "bulk-action"

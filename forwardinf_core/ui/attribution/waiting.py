@@ -11,6 +11,7 @@ from forwardinf_core.ui.attribution.question import QUICK, REFINED, Project, Que
 from forwardinf_core.ui.components.watch import after, watch
 from forwardinf_core.ui.wording import plain
 from forwardinf_core.ui.work.panel import address_of
+from forwardinf_core.ui.work.waiting import at_work, stopped
 
 SETTLE_MS = 800  # a person stays with a query so long before its refined answer is worked on
 
@@ -97,10 +98,21 @@ def show(method: str) -> None:
 def start_refining(project: Project, question: Question) -> None:
     """Start to refine this answer and stop refining the one the person has left."""
     job = project.audit.attribute_job(question.query, REFINED, question.target)
+    if job is not None:
+        take_up(project, job)
     left = st.session_state.get(state.REFINING)
     if isinstance(left, Refining) and left.job and left.job != job and not has_ended(project, left.job):
         project.audit.stop(left.job)
+        st.session_state.setdefault(state.LEFT_BEHIND, set()).add(left.job)
     st.session_state[state.REFINING] = Refining(question.asked, job or "")
+
+
+def take_up(project: Project, job: str) -> None:
+    """Go on with work that was stopped only because this person had gone to another query."""
+    left_behind = st.session_state.get(state.LEFT_BEHIND, set())
+    if job in left_behind:
+        left_behind.remove(job)
+        project.audit.go_on(job)
 
 
 def has_ended(project: Project, job: str) -> bool:
@@ -111,11 +123,11 @@ def has_ended(project: Project, job: str) -> bool:
 
 def wait_for(project: Project, job: str) -> None:
     """Draw the progress of a long answer in its place; it shows by itself when it is there."""
+    take_up(project, job)
     fault = project.audit.progress(job).fault
     if fault is not None:
-        messages.show_error(fault)
+        stopped(job, fault)
     else:
-        with st.container(border=True, gap="small"):
-            watch(address_of(project.ref), job, key=state.WAITING, words="", slim=False, on_end=lambda: None)
-            st.caption("You can leave this page: the work goes on, and the answer is kept.")
-    st.button("Show the quick answer", key=state.STOP_REFINING, on_click=show, args=("",))
+        at_work(project.ref, job)
+    if QUICK in usable_methods(project):
+        st.button("Show the quick answer", key=state.STOP_REFINING, on_click=show, args=("",))

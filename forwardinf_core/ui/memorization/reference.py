@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from forwardinf_core.errors import JobError
 from forwardinf_core.ui import messages, state
 from forwardinf_core.ui.attribution.question import Project
-from forwardinf_core.ui.waiting_for_run import watch
+from forwardinf_core.ui.work.waiting import follow, newest
 
 if TYPE_CHECKING:
     from forwardinf_core.audits.memorization.records import Memorization
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 def reference_part(project: Project, found: Memorization) -> None:
     """Say what stands behind the figures; where it is an estimate, offer to retrain, or watch it."""
     from forwardinf_core.audits.memorization.finding import REFERENCE_KIND, ReferenceOptions
-    from forwardinf_core.jobs import run
     from forwardinf_core.verification.recipes import can_be_retrained
 
     if found.reference is not None:
@@ -28,13 +26,11 @@ def reference_part(project: Project, found: Memorization) -> None:
             "(Feldman and Zhang, 2020). The rank is theirs."
         )
         return
-    known = [job for job in run.list_jobs(project.audit.folder) if job.kind == REFERENCE_KIND]
-    active = next((job for job in known if job.is_active), None)
-    if active is not None:
-        watch(active, "Retraining on random halves")
-        return
-    if known and known[0].state == "failed":
-        messages.show_error(JobError(known[0].error or "The retraining stopped.", hint=known[0].hint))
+    job = newest(project.audit.folder, REFERENCE_KIND)
+    if job is not None:
+        follow(project.ref, job, "Retraining on random halves")
+        if job.is_active:
+            return
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption(
             ":material/info: An estimate, from each row's influence on itself through the last layer; nothing was "

@@ -156,7 +156,7 @@ def content_of(project: Project, position: int, row_id: str) -> DeltaGenerator:
 
 def nearest_rows(project: Project, found: Memorization, position: int) -> None:
     """Draw the training rows nearest to the open one by the features before the head."""
-    space = session.neighbours(thumbs.token_of(project.ref), project)
+    space = session.neighbours(project.audit.model.fingerprint, project.audit.train.fingerprint, project)
     if space is None:
         return
     audit = project.audit

@@ -51,7 +51,7 @@ def _memorization(token: str, runs: tuple[str, ...], _project: Project) -> Memor
 
 
 @st.cache_resource(max_entries=2, show_spinner="Placing the rows")
-def neighbours(token: str, _project: Project) -> Neighbours | None:  # noqa: ARG001  # the token names project and process
+def neighbours(model: str, train: str, _project: Project) -> Neighbours | None:  # noqa: ARG001  # fingerprints
     """Return the space of nearest rows."""
     from forwardinf_core.audits.memorization import choosing
 

@@ -22,9 +22,9 @@ from forwardinf_core.audits.review_effect import (
 )
 from forwardinf_core.reports.exports.changes import changes_of
 from forwardinf_core.ui import messages, state
-from forwardinf_core.ui.review.finding import watch
 from forwardinf_core.ui.review.session import Desk
 from forwardinf_core.ui.wording import counted, share
+from forwardinf_core.ui.work.waiting import follow, newest
 
 CLASSES_SHOWN = 20
 TITLES: dict[str, str] = {ARMS[0]: "Rows as they are", ARMS[1]: "After the review", TOP: "Top k dropped, unreviewed"}
@@ -65,12 +65,11 @@ def effect_panel(desk: Desk, ledger: Ledger) -> None:
     if found is not None:
         shown(found)
         return
-    from forwardinf_core.jobs import run
-
-    active = next((job for job in run.list_jobs(audit.folder) if job.kind == KIND and job.is_active), None)
-    if active is not None:
-        watch(active, "Training networks")
-        return
+    job = newest(audit.folder, KIND)
+    if job is not None:
+        follow(desk.project.ref, job, "Training networks")
+        if job.is_active:
+            return
     trained = "The last layer is" if chosen == "head" else "Nine networks are"
     st.caption(f"{trained} trained on the rows as they are, as reviewed, and without the top {int(k):,} unreviewed.")
     st.button("Train and compare", key=state.EFFECT_START, type="primary", on_click=start, args=(desk, options))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
+from forwardinf_core.jobs.queue import JobStatus
 from forwardinf_core.ui import address, state
 from forwardinf_core.ui.frame import TracingProject
 from forwardinf_core.ui.tracing.answer import side
 from forwardinf_core.ui.tracing.question import Link, answer, method_of, said
-from forwardinf_core.ui.tracing.trust import wait_for
 from forwardinf_core.ui.wording import plain, share
+from forwardinf_core.ui.work.waiting import follow
 
 
 def comparison(project: TracingProject, link: Link) -> None:
@@ -34,7 +35,7 @@ def comparison(project: TracingProject, link: Link) -> None:
             st.caption(f"The model gives it {share(chance)}. Texts that helped it most:")
             with st.spinner("Tracing"):
                 found = answer(project, asked, method_of(link))
-            if isinstance(found, str):
-                wait_for(found)
+            if isinstance(found, JobStatus):
+                follow(project.ref, found)
             else:
                 side(project, found, key=state.side(state.TRACE_LIST, str(number)))

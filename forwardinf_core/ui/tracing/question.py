@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from forwardinf_core.audits.tracing.audit import TracingAudit
     from forwardinf_core.audits.tracing.methods import TraceMethod
     from forwardinf_core.audits.tracing.records import Said, TokenShare, Trace
+    from forwardinf_core.jobs.queue import JobStatus
 
 ANSWERS_KEPT = 64
 RANKINGS = {
@@ -74,8 +75,8 @@ def _said(token: str, prompt: str, completion: str, places: tuple[int, ...], _au
     return _audit.say(prompt, completion or None, places)
 
 
-def answer(project: TracingProject, asked: Said, method: TraceMethod) -> Trace | str:
-    """Return the answer where it takes seconds or is stored, else the id of the job that works on it."""
+def answer(project: TracingProject, asked: Said, method: TraceMethod) -> Trace | JobStatus:
+    """Return the answer where it takes seconds or is stored, else the job that works on it, or did and stopped."""
     from forwardinf_core.audits.tracing.opening import TraceOptions
     from forwardinf_core.jobs import run as jobs
 
@@ -85,7 +86,7 @@ def answer(project: TracingProject, asked: Said, method: TraceMethod) -> Trace |
         return known
     if project.audit.is_quick(method):
         return project.audit.trace(question, method)
-    return str(jobs.submit("trace", project.audit.folder, TraceOptions(question, method)))
+    return jobs.submit_once("trace", project.audit.folder, TraceOptions(question, method))
 
 
 @st.cache_resource(max_entries=16 * ANSWERS_KEPT, show_spinner=False)

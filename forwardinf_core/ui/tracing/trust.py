@@ -1,4 +1,4 @@
-"""How the answer was made, the groups of texts, and the panel that waits for long answers."""
+"""How the answer was made, and the groups of texts."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from forwardinf_core.ui import address, messages, state
+from forwardinf_core.ui import address, state
 from forwardinf_core.ui.frame import TracingProject
 from forwardinf_core.ui.wording import duration, plain
 
 if TYPE_CHECKING:
     from forwardinf_core.audits.tracing.records import Trace
 
-POLL = "500ms"
 GROUPS_SHOWN = 30
 
 
@@ -74,26 +73,3 @@ def groups_panel(project: TracingProject, trace: Trace) -> None:
                 )
             },
         )
-
-
-def wait_for(job: str) -> None:
-    """Draw the progress of a long answer; the screen draws itself again when it is there."""
-    from forwardinf_core.jobs import run as jobs
-
-    @st.fragment(run_every=POLL)
-    def panel() -> None:
-        with messages.guard():
-            found = jobs.status(int(job))
-            if found.state == "done":
-                st.rerun()
-            if not found.is_active:
-                messages.show_empty(
-                    found.error or f"The work was {found.state}.", found.hint or "Ask again.", icon=":material/info:"
-                )
-                return
-            share = min(found.done / found.total, 1.0) if found.total else 0.0
-            with st.container(border=True):
-                st.progress(share, text=plain(found.note) or "Waiting for the worker")
-                st.caption("You can leave this page: the work goes on, and the answer is kept.")
-
-    panel()

@@ -9,8 +9,8 @@ import streamlit as st
 from forwardinf_core.ui import address, messages, state
 from forwardinf_core.ui.attribution.question import Project
 from forwardinf_core.ui.components.lights import lights
-from forwardinf_core.ui.verify.at_work import follow, latest
 from forwardinf_core.ui.verify.summary import lamps_of
+from forwardinf_core.ui.work.waiting import follow, newest
 
 if TYPE_CHECKING:
     from forwardinf_core.verification.canaries import CanaryOptions
@@ -60,9 +60,9 @@ def canaries(project: Project, scope: str) -> None:
             st.markdown(f"**Controls of the method {options.method}, and of another training**")
             draw(more, key=f"{state.CANARIES}-controls", label="Controls of the whole network")
         return
-    job = latest(project.audit.folder, service.KIND, options)
+    job = newest(project.audit.folder, service.KIND, options)
     if job is not None:
-        follow(job)
+        follow(project.ref, job)
         return
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         st.markdown(cost_of(project, options))

@@ -9,8 +9,8 @@ import streamlit as st
 
 from forwardinf_core.ui import state
 from forwardinf_core.ui.attribution.question import Project
-from forwardinf_core.ui.verify.at_work import follow, latest
 from forwardinf_core.ui.wording import counted, duration, plain
+from forwardinf_core.ui.work.waiting import follow, newest
 
 if TYPE_CHECKING:
     from forwardinf_core.verification.fidelity import Fidelity, LdsOptions
@@ -33,9 +33,9 @@ def fidelity_part(project: Project) -> None:
         result(found)
         return
     options = service.lds_options(project.audit)
-    job = latest(project.audit.folder, service.KIND, options)
+    job = newest(project.audit.folder, service.KIND, options)
     if job is not None:
-        follow(job)
+        follow(project.ref, job)
         return
     offer(project, options)
 

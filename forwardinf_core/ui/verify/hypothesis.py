@@ -9,9 +9,9 @@ import streamlit as st
 
 from forwardinf_core.ui import address, state, thumbs
 from forwardinf_core.ui.attribution.question import Project
-from forwardinf_core.ui.verify.at_work import follow, latest
 from forwardinf_core.ui.verify.scatter import Axis, scatter
 from forwardinf_core.ui.wording import class_name, counted, duration, plain
+from forwardinf_core.ui.work.waiting import follow, newest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,9 +58,9 @@ def hypothesis_part(project: Project) -> None:
     if found is not None:
         result(project, found)
         return
-    job = latest(project.audit.folder, service.KIND, options)
+    job = newest(project.audit.folder, service.KIND, options)
     if job is not None:
-        follow(job)
+        follow(project.ref, job)
         return
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         st.markdown(f"Not verified here yet. {COSTS[part]}")

@@ -14,9 +14,9 @@ from forwardinf_core.ui.attribution.picker import picker
 from forwardinf_core.ui.attribution.question import Project, Question, answer, ask
 from forwardinf_core.ui.components.card import card
 from forwardinf_core.ui.components.gallery import gallery
-from forwardinf_core.ui.verify.at_work import follow, latest
 from forwardinf_core.ui.verify.removal_chart import removal_chart
 from forwardinf_core.ui.wording import class_name, counted, duration, plain, share
+from forwardinf_core.ui.work.waiting import follow, newest
 
 if TYPE_CHECKING:
     from forwardinf_core.verification.checks import Verdict
@@ -94,9 +94,9 @@ def check(project: Project, question: Question) -> None:
     if found is not None:
         result(project, question, found)
         return
-    job = latest(project.audit.folder, service.KIND, options)
+    job = newest(project.audit.folder, service.KIND, options)
     if job is not None:
-        follow(job)
+        follow(project.ref, job)
         return
     offer(project, options)
 

@@ -1,6 +1,10 @@
-"""Long work on the screen: the panel in the sidebar, the progress of an answer in its place, and what they ask."""
+"""Long work on the screen: the panel in the sidebar, the progress of a job in its place, and what a person may ask."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+
+Action = Callable[[int], None]
 
 
 def cancel(job_id: int) -> None:

@@ -26,7 +26,7 @@ def watch(address: str, job: str, *, key: str, words: str, slim: bool, on_end: C
     """
 
     def changed() -> None:
-        if (st.session_state.get(key) or {}).get("ended") == job:
+        if _ended(key) == job:
             on_end()
 
     _WATCH(
@@ -41,7 +41,7 @@ def after(delay_ms: int, name: str, *, key: str, on_end: Callable[[], None]) -> 
     """Draw nothing; ``on_end`` is called when a person has stayed for a while with what ``name`` stands for."""
 
     def changed() -> None:
-        if (st.session_state.get(key) or {}).get("ended") == name:
+        if _ended(key) == name:
             on_end()
 
     _WATCH(
@@ -50,3 +50,9 @@ def after(delay_ms: int, name: str, *, key: str, on_end: Callable[[], None]) -> 
         default={"ended": ""},
         on_ended_change=changed,
     )
+
+
+def _ended(key: str) -> str:
+    """Return what has ended, without the moment that tells its ends apart."""
+    said: str = (st.session_state.get(key) or {}).get("ended", "")
+    return said.rpartition(" ")[0]

@@ -6,7 +6,7 @@ export default function ({ data, parentElement, setStateValue }) {
   const root = parentElement.querySelector(".watch")
   const mine = memory.get(parentElement) ?? { job: null, stop: () => {} }
   memory.set(parentElement, mine)
-  mine.tell = () => setStateValue("ended", data.job)
+  mine.tell = () => setStateValue("ended", `${data.job} ${Date.now()}`) // a job that is retried ends twice
   root.classList.toggle("slim", data.slim)
   if (mine.job !== data.job) {
     mine.stop()

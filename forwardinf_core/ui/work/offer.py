@@ -1,0 +1,45 @@
+"""Before an audit has a finished run: say what it would find out and what that costs, start it, and watch it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from forwardinf_core.ui import messages
+from forwardinf_core.ui.work.waiting import follow, newest
+
+if TYPE_CHECKING:
+    from forwardinf_core.ui.attribution.question import Project
+    from forwardinf_core.ui.frame import TracingProject
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a person is offered: words while nothing runs, the button, and words while it runs."""
+
+    kind: str  # of the job
+    title: str
+    hint: str
+    button: str
+    icon: str
+    running: str
+    key: str  # of the button
+
+
+def wait_or_offer(project: Project | TracingProject, offer: Offer, start: Callable[[], object]) -> None:
+    """Draw the job that runs; or why the last one stopped, and the button that starts one."""
+    job = newest(project.audit.folder, offer.kind)
+    if job is not None:
+        follow(project.ref, job, offer.running)
+        if job.is_active:
+            return
+    messages.show_empty(offer.title, offer.hint, icon=offer.icon)
+
+    def begin() -> None:
+        with messages.guard():
+            start()
+
+    st.button(offer.button, key=offer.key, type="primary", icon=":material/search:", on_click=begin)
