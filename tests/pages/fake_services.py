@@ -21,7 +21,7 @@ from forwardinf_core.audits.records import (
     TestPredictions,
     WorkState,
 )
-from forwardinf_core.errors import DataError
+from forwardinf_core.errors import AuditError, DataError
 from forwardinf_core.influence.scores import ScoreTable
 
 N_TRAIN, N_TEST, N_WRONG = 600, 240, 20
@@ -58,6 +58,7 @@ class FakeAudit:
         self._uploads: dict[str, bytes] = {}
         self._polls_left = tail_polls
         self.fault: Exception | None = None
+        self.work_fault: AuditError | None = None
 
     def make_right(self) -> None:
         """Let every label be what the model says."""
@@ -122,6 +123,8 @@ class FakeAudit:
         return f"job-{query}-{method}-{target}" if self._polls_left > 0 else None
 
     def progress(self, job: str) -> WorkState:
+        if self.work_fault is not None:
+            return WorkState(False, 0.4, "", fault=self.work_fault)
         self._polls_left -= 1
         done = self._polls_left <= 0
         return WorkState(done, 1.0 if done else 0.4, "Scoring the training rows")

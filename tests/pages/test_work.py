@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from forwardinf_core.errors import JobError
-from forwardinf_core.jobs import run
+from forwardinf_core.commands.jobs import JOB_MODULES
+from forwardinf_core.errors import JobError, StoreError
+from forwardinf_core.jobs import registry, run
 from forwardinf_core.jobs.queue import JobStatus
-from forwardinf_core.ui import state
+from forwardinf_core.store.binding import Option
+from forwardinf_core.ui import navigation, state
 from forwardinf_core.ui.work import lines
+from forwardinf_core.verification import fidelity, lights
 from tests.pages.conftest import Screens, given, linked
 from tests.pages.fake_services import FakeAudit
 
@@ -55,8 +59,79 @@ def test_a_finished_answer_is_one_click_away() -> None:
     line = lines.line_of(done)
     assert (line.page, line.link) == ("attribution", {"query": "test:12", "method": "tail", "target": "4"})
     assert line.note == "Done"
-    assert lines.line_of(replace(done, kind="fit")).page == ""
     assert lines.line_of(replace(done, options={"queries": ["a", "b"], "method": {"name": "x"}})).page == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "page", "link"),
+    [
+        ("leakage", {}, "leakage", {}),
+        ("memorization", {}, "memorization", {}),
+        ("memorization-reference", {"networks": 16}, "memorization", {}),
+        ("mislabels", {"folds": 5}, "review", {}),
+        ("review-effect", {}, "review", {}),
+        ("lds", {"method": "tail"}, "verify", {"part": "lds"}),
+        ("hypothesis", {"part": "network"}, "verify", {"part": "hypothesis", "kind": "network"}),
+        ("canaries", {"scope": "model"}, "verify", {"part": "canaries", "scope": "model"}),
+        (
+            "removal",
+            {"query": "test:1", "target": 2, "k": 9, "scope": "model", "method": {"name": "tail"}},
+            "verify",
+            {"part": "removal", "query": "test:1", "target": "2", "k": "9", "scope": "model", "method": "tail"},
+        ),
+        (
+            "trace",
+            {"question": {"prompts": ["a"], "completions": ["b"], "span": [1, 2]}, "method": {"name": "tail"}},
+            "tracing",
+            {"prompt": "a", "completion": "b", "span": "1,2", "method": "tail"},
+        ),
+        ("trace", {"question": {"prompts": ["a", "b"]}}, "", {}),
+        ("fit", {"epochs": 3}, "", {}),
+        ("prepare", {"scopes": ["head"]}, "", {}),
+    ],
+)
+def test_finished_work_of_every_kind_leads_to_its_result(
+    kind: str, options: dict[str, Option], page: str, link: dict[str, str]
+) -> None:
+    line = lines.line_of(replace(JOB, kind=kind, state="done", options=options))
+    assert (line.page, line.link) == (page, link)
+
+
+def test_every_kind_of_work_has_a_title_of_its_own_and_a_page_that_exists() -> None:
+    for module in JOB_MODULES:
+        importlib.import_module(module)
+    assert set(registry._kinds) - set(lines.TITLES) <= {"measure"} | {name for name in registry._kinds if "toy" in name}
+    assert set(lines.PAGES.values()) <= {entry.name for entry in navigation.ENTRIES}
+
+
+def test_a_job_in_its_place_shows_progress_or_why_it_stopped_with_retry(
+    screens: Screens, audit: FakeAudit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(run, "retry", asked.append)
+    monkeypatch.setattr(lights, "control_lights", lambda _audit: [])
+    monkeypatch.setattr(fidelity, "latest_lds", lambda _audit: None)
+    monkeypatch.setattr(fidelity, "lds_options", lambda _audit: fidelity.LdsOptions("head"))
+    for state_of_job, is_watched in (("running", True), ("queued", True), ("failed", False), ("cancelled", False)):
+        job = replace(JOB, kind="lds", state=state_of_job, error="It broke.", hint="Mend it.")
+        monkeypatch.setattr(run, "find", lambda *_, job=job: job)
+        app = screens(audit, "verify.py", part="lds")
+        assert [data["job"] for data in given(app, "watch")] == (["7"] if is_watched else [])
+        assert ("Mend it" in str([warning.value for warning in app.warning])) is not is_watched
+    app.button(key=state.of_run(state.RETRY_WORK, "7")).click().run()
+    assert asked == [7]
+
+
+def test_an_answer_that_failed_says_why_and_is_not_begun_again_by_drawing_it(screens: Screens) -> None:
+    audit = FakeAudit(tail_polls=50)
+    audit.work_fault = StoreError("The disk has gone.", hint="Bring it back.")
+    app = screens(audit, "attribution.py", query="test:test-0003", method="tail")
+    app.run()
+    assert not app.exception
+    assert "Bring it back" in str([warning.value for warning in app.warning])
+    assert not given(app, "watch")
+    job = f"job-test:test-0003-tail-{audit.predict('test:test-0003').prediction}"
+    assert app.button(key=state.of_run(state.RETRY_WORK, job))
 
 
 def test_opening_a_result_goes_to_its_answer_once(screens: Screens, monkeypatch: pytest.MonkeyPatch) -> None:

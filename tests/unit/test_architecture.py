@@ -92,3 +92,13 @@ def test_modules_beside_the_shell_do_not_shadow_the_standard_library() -> None:
 
 def test_no_module_is_called_utils() -> None:
     assert not [path for path in CORE.rglob("*.py") if path.stem in {"utils", "helpers", "misc", "common"}]
+
+
+def test_no_module_stands_in_the_shadow_of_a_package_of_its_name() -> None:
+    assert not [path for path in CORE.rglob("*.py") if path.with_suffix("").is_dir()]
+
+
+def test_no_screen_polls_a_script() -> None:
+    """The browser asks the web server while something runs (``components/asking.js``), and never otherwise."""
+    screens = [*(ROOT / "pages").rglob("*.py"), *(CORE / "ui").rglob("*.py")]
+    assert not [path for path in screens if "run_every" in path.read_text()]

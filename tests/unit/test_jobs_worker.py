@@ -92,6 +92,20 @@ def test_the_same_work_is_queued_once_and_waiting_work_is_cancelled_at_once(proj
     assert ended(first).state == "done"
 
 
+def test_work_that_stopped_is_not_begun_again_by_asking_for_it_once_more(project: Path) -> None:
+    options = toy_jobs.ToyOptions()
+    failed = ended(run.submit("toy-fault", project, options))
+    assert run.submit_once("toy-fault", project, options).id == failed.id
+    assert run.submit_once("toy-fault", project, options).state == "failed"
+    assert run.retry(failed.id) == failed.id
+    assert ended(failed.id).attempt == 2
+    assert run.submit_once("toy-memory", project, options).is_active
+    first = run.find("toy-memory", project, options)
+    assert first is not None
+    assert ended(first.id).state == "done"
+    assert run.submit_once("toy-memory", project, options).id != first.id
+
+
 def run_at_once(project: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "FOREGROUND_LOCK_S", 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from forwardinf_core.ui.wording import duration
 
 if TYPE_CHECKING:
     from forwardinf_core.jobs.queue import JobStatus
+    from forwardinf_core.store.binding import Option
 
 ENDED_SHOWN = 8
 TITLES = {
@@ -21,6 +23,7 @@ TITLES = {
     "review-effect": "Measuring the effect of the review",
     "leakage": "Looking for leaked test rows",
     "memorization": "Ranking rows by memorisation",
+    "memorization-reference": "Retraining on random halves",
     "trace": "Tracing a completion",
     "trace-prepare": "Preparing text tracing",
     "fit-language": "Training the language model",
@@ -34,7 +37,17 @@ PAGES = {
     "attribute": "attribution",
     "mislabels": "review",
     "review-effect": "review",
+    "leakage": "leakage",
+    "memorization": "memorization",
+    "memorization-reference": "memorization",
+    "trace": "tracing",
+    "removal": "verify",
+    "canaries": "verify",
+    "controls": "verify",
+    "hypothesis": "verify",
+    "lds": "verify",
 }  # where the result of a kind of job is seen
+ONE_ANSWER = {"attribute", "trace"}  # kinds whose result is seen only where it is the answer to one question
 LOST_AFTER_S = 10.0  # without a sign of life, a look is taken whether the worker still is
 
 
@@ -76,7 +89,7 @@ def is_lost(job: JobStatus) -> bool:
 def line_of(job: JobStatus) -> JobLine:
     """Return one job in words."""
     link = link_of(job)
-    has_page = job.state == "done" and job.kind in PAGES and (job.kind != "attribute" or bool(link))
+    has_page = job.state == "done" and job.kind in PAGES and (job.kind not in ONE_ANSWER or bool(link))
     return JobLine(
         id=job.id,
         title=TITLES.get(job.kind, job.kind.replace("-", " ").capitalize()),
@@ -109,22 +122,58 @@ def note_of(job: JobStatus) -> str:
 
 def subject_of(job: JobStatus) -> str:
     """Say what a job works on: "test:17 · tail"."""
-    queries, method = job.options.get("queries"), job.options.get("method")
-    if not isinstance(queries, list) or not isinstance(method, dict) or not queries:
+    queries, said = job.options.get("queries"), _record(job.options.get("method"))
+    queries = [job.options["query"]] if "query" in job.options else queries
+    if not isinstance(queries, list) or not said or not queries:
         return ""
     first = str(queries[0]) if str(queries[0]).startswith("test:") else "a query of your own"
-    return f"{first if len(queries) == 1 else f'{len(queries)} queries'} · {method.get('name', '')}"
+    return f"{first if len(queries) == 1 else f'{len(queries)} queries'} · {said.get('name', '')}"
 
 
 def link_of(job: JobStatus) -> dict[str, str]:
-    """Return what the link to a job's answer says, or nothing where its result is no single answer."""
-    queries, method = job.options.get("queries"), job.options.get("method")
-    if job.kind != "attribute" or not isinstance(queries, list) or len(queries) != 1 or not isinstance(method, dict):
+    """Return what the link to a job's result says beside the page, or nothing where that says all or there is none."""
+    options = job.options
+    match job.kind:
+        case "attribute":
+            return _link_of_answer(options)
+        case "trace":
+            return _link_of_trace(options)
+        case "removal":
+            asked = {name: str(options.get(name, "")) for name in ("query", "target", "k", "scope")}
+            return {"part": "removal", **asked, "method": str(_record(options.get("method")).get("name", ""))}
+        case "canaries":
+            return {"part": "canaries", "scope": str(options.get("scope", ""))}
+        case "controls":
+            return {"part": "canaries"}
+        case "hypothesis":
+            return {"part": "hypothesis", "kind": str(options.get("part", ""))}
+        case "lds":
+            return {"part": "lds"}
+    return {}
+
+
+def _link_of_answer(options: Mapping[str, Option]) -> dict[str, str]:
+    queries, method = options.get("queries"), _record(options.get("method"))
+    if not isinstance(queries, list) or len(queries) != 1 or not method:
         return {}
-    target = job.options.get("target")
+    target = options.get("target")
     return {"query": str(queries[0]), "method": str(method.get("name", ""))} | (
-        {} if target is None else {"target": str(target)}
+        {"target": str(target)} if isinstance(target, int) and target >= 0 else {}
     )
+
+
+def _link_of_trace(options: Mapping[str, Option]) -> dict[str, str]:
+    question, method = _record(options.get("question")), _record(options.get("method"))
+    prompts, completions, span = (question.get(name) for name in ("prompts", "completions", "span"))
+    if not isinstance(prompts, list) or not isinstance(completions, list) or len(prompts) != 1:
+        return {}
+    places = ",".join(str(place) for place in span) if isinstance(span, list) else ""
+    said = {"prompt": str(prompts[0]), "completion": "".join(str(one) for one in completions[:1]), "span": places}
+    return {name: value for name, value in {**said, "method": str(method.get("name", ""))}.items() if value}
+
+
+def _record(value: Option) -> Mapping[str, Option]:
+    return value if isinstance(value, dict) else {}
 
 
 def act(project: Path, job_id: int, action: str) -> None:
