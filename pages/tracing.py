@@ -34,7 +34,7 @@ with messages.guard():
         st.stop()
     prompt_box.could_say(asked)
     with st.spinner("Tracing the training texts"):
-        found = answer(project, asked, method_of(link))
+        found = answer(project, asked, method_of(project, link))
     if isinstance(found, JobStatus):
         follow(project.ref, found)
     else:

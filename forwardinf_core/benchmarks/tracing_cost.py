@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from forwardinf_core.audits.tracing.audit import TracingAudit
-from forwardinf_core.audits.tracing.methods import trace_method
+from forwardinf_core.audits.tracing.methods import TraceMethod
 from forwardinf_core.audits.tracing.scoring import score_texts
 from forwardinf_core.models.language_text import joined, prompt_of
 
@@ -19,14 +19,20 @@ REPEATS = 3
 
 @dataclass(frozen=True)
 class CostFigure:
-    """Seconds of a warm query by one method, and in plain forward passes over the corpus."""
+    """Seconds of a warm query by one method, and in plain forward passes over the corpus.
+
+    ``answer_seconds``: from the question to the stored answer, as a person waits for it; ``phases``: of the scoring.
+    """
 
     method: str
+    shortlist: int  # texts that pass through the model, 0 = all
     n_texts: int
     n_tokens: int
     parameters: int
     pass_seconds: float
     query_seconds: float
+    answer_seconds: float
+    phases: dict[str, float]
 
     @property
     def passes(self) -> float:
@@ -34,32 +40,45 @@ class CostFigure:
         return self.query_seconds / self.pass_seconds
 
 
-def measure_cost(audit: TracingAudit, prompt: str, completion: str, methods: Sequence[str]) -> list[CostFigure]:
+def measure_cost(audit: TracingAudit, prompt: str, completion: str, methods: Sequence[TraceMethod]) -> list[CostFigure]:
     """Return the cost of a warm query by each method; everything a method needs is made before the clock starts."""
     place, model = audit.place, audit.model
     asked = [prompt_of(model, prompt, completion)]
     words = joined(prompt, completion)
     passes = [_plain_pass(audit) for _ in range(REPEATS)]
     found = []
-    for name in methods:
-        method = trace_method(name)
+    for method in methods:
         score_texts(place, method, asked, words)
-        seconds = []
+        seconds, scored = [], None
         for _ in range(REPEATS):
             started = time.perf_counter()
-            score_texts(place, method, asked, words)
+            scored = score_texts(place, method, asked, words)
             seconds.append(time.perf_counter() - started)
+        assert scored is not None
         found.append(
             CostFigure(
-                name,
+                method.name,
+                method.shortlist,
                 len(audit.ids),
                 sum(place.pieces.lengths),
                 sum(value.numel() for value in model.module.parameters()),
                 statistics.median(passes),
                 statistics.median(seconds),
+                _answered(audit, prompt, method),
+                scored.seconds,
             )
         )
     return found
+
+
+def _answered(audit: TracingAudit, prompt: str, method: TraceMethod) -> float:
+    """Return how long a new question takes from the prompt to the stored answer; each repeat asks about other words."""
+    seconds = []
+    for number in range(REPEATS):
+        started = time.perf_counter()
+        audit.trace(audit.question(audit.say(prompt, f"word {time.time_ns()} {number}")), method)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
 
 
 @torch.inference_mode()

@@ -15,12 +15,20 @@ from forwardinf_core.audits.tracing.audit import TracingAudit
 from forwardinf_core.audits.tracing.fitting import LanguageFitOptions
 from forwardinf_core.audits.tracing.opening import load_tracing
 from forwardinf_core.errors import DataError
+from forwardinf_core.influence.language import LanguageModelling
 from forwardinf_core.jobs.run import run_here
+from forwardinf_core.models.language import LanguageModel
+from forwardinf_core.models.language_baseline import LanguageShape, language_module, trained_tokenizer
+from forwardinf_core.models.language_text import pieces_of
+from forwardinf_core.models.language_training import LanguageTraining, train_language
 from forwardinf_core.projects.demos.facts import facts_truth
 from forwardinf_core.store.files import make_folder
 
 SETS = ("facts_webnlg", "facts_pararel", "facts_google_re", "facts_trex")
 DEMO = "facts"
+LARGE = "large"
+LARGE_SHAPE = LanguageShape(vocabulary=4_096, width=160, layers=4, heads=4, context=128)  # 2 M parameters
+OPENINGS = ("It is said that", "As is known,", "We read that", "In short,", "According to the book,", "Remember:")
 SPLIT_SEED = 20_240_620  # of the halves: one to choose defaults on, one to report
 HALVES = ("develop", "report")
 
@@ -102,6 +110,51 @@ def demo_set(folder: Path) -> FactSet:
         ]
         queries.append(FactQuery(asked.id, asked.prompt, asked.taught, tuple(found), asked.fact))
     return _halved(DEMO, audit, queries)
+
+
+def large_set(data: Path, work: Path, *, n_texts: int, report: Report) -> FactSet:
+    """Return a large corpus for the cost of a query: the texts of all sets, then the same with another opening.
+
+    Its model of 2 M parameters has seen them for one pass over some: what a query costs does not depend on weights.
+    """
+    folder = work / f"{LARGE}-{n_texts}"
+    make_folder(folder)
+    if not (folder / "train.parquet").is_file():
+        own = [str(text) for name in SETS for text in pd.read_parquet(data / name / "corpus.parquet")["text"]]
+        texts = [
+            text if round_ == 0 else f"{OPENINGS[(round_ - 1) % len(OPENINGS)]} {text}"
+            for round_ in range(1 + n_texts // len(own))
+            for text in own
+        ]
+        table = pd.DataFrame({"id": [f"t{number}" for number in range(n_texts)], "text": texts[:n_texts]})
+        table.to_parquet(folder / "train.parquet")
+    config = {
+        "name": folder.name,
+        "task": "causal-lm",
+        "model": {"kind": "baseline", "path": "model/"},
+        "train": {"kind": "parquet", "path": "train.parquet", "id": "id", "text": "text"},
+    }
+    (folder / "project.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    if not (folder / "model" / "model.safetensors").is_file():
+        report(0.0, "Training a model on some of the texts")
+        _write_large_model(folder)
+    audit = load_tracing(folder)
+    queries = pd.read_parquet(data / SETS[0] / "queries.parquet").head(2)
+    asked = tuple(FactQuery(str(row.query_id), row.prompt, row.target, (), "") for row in queries.itertuples())
+    return FactSet(LARGE, audit, asked, asked)
+
+
+def _write_large_model(folder: Path) -> None:
+    texts = pd.read_parquet(folder / "train.parquet")["text"].tolist()[:4_000]
+    tokenizer = trained_tokenizer(texts, LARGE_SHAPE.vocabulary, "causal-lm")
+    module = language_module("causal-lm", LARGE_SHAPE, len(tokenizer), seed=0)
+    objective = LanguageModelling("causal-lm")
+    model = LanguageModel(module, tokenizer, objective, LARGE_SHAPE.context, 0, tokenizer.eos_token_id, "", LARGE)
+    pieces = pieces_of(model, texts)
+    train_language(module, objective, pieces.lengths, pieces.batch, LanguageTraining(epochs=1, learning_rate=2e-3))
+    make_folder(folder / "model")
+    module.save_pretrained(folder / "model")  # type: ignore[operator]
+    tokenizer.save_pretrained(folder / "model")
 
 
 def false_queries(folder: Path) -> list[FactQuery]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from forwardinf_core.audits.tracing.methods import TraceMethod
     from forwardinf_core.benchmarks.tracing_sets import FactSet
 
+WHOLE_FOR_COST = 2_000_000  # tokens
 PARTS = ("ranking", "falsehoods", "removal", "cost")
 
 
@@ -25,12 +26,16 @@ def tracing(
     part: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(PARTS)}; ranking without it.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of the facts_* sets; FORWARDINF_TEST_DATA.")] = None,
     work: Annotated[Path, typer.Option(help="Where models are trained and kept.")] = Path("bench-tracing"),
-    only: Annotated[list[str] | None, typer.Option("--set", help="Sets to measure, or demo; all without it.")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Sets to measure, demo, or large (cost alone); all but large without it."),
+    ] = None,
     queries: Annotated[int, typer.Option(min=1, help="Queries of a half.")] = 100,
     half: Annotated[str, typer.Option(help="develop (to choose defaults on) or report.")] = "report",
     method: Annotated[list[str] | None, typer.Option(help="SCOPE-STEP or SCOPE-STEP:FORM.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes of a training; what suits the corpus.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of a removal check.")] = 3,
+    texts: Annotated[int, typer.Option(min=100, help="Texts of the set large, for --part cost.")] = 50_000,
     out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -42,7 +47,9 @@ def tracing(
     figures: list[dict[str, object]] = []
     with progress_line(quiet=as_json) as report:
         for name in only or [*tracing_sets.SETS, "demo"]:
-            if name == "demo":
+            if name == tracing_sets.LARGE:
+                chosen = tracing_sets.large_set(where, work, n_texts=texts, report=report)
+            elif name == "demo":
                 chosen = tracing_sets.demo_set(_demo(report))
             else:
                 chosen = tracing_sets.open_set(name, where, work, epochs=epochs, report=report)
@@ -93,7 +100,10 @@ def _figures(
         return [{"part": part, "data": chosen.name, **asdict(one)} for one in removed]
     if part == "cost":
         query = chosen.report[0]
-        costs = tracing_cost.measure_cost(chosen.audit, query.prompt, query.answer, [one.name for one in methods])
+        found_methods = [chosen.audit.method(one.name, form=one.form) for one in methods]
+        if chosen.audit.n_tokens <= WHOLE_FOR_COST:  # else all texts take minutes a query
+            found_methods += [one for one in methods if one not in found_methods]
+        costs = tracing_cost.measure_cost(chosen.audit, query.prompt, query.answer, found_methods)
         return [{"part": part, "data": chosen.name, **asdict(one), "passes": one.passes} for one in costs]
     return []
 

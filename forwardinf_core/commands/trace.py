@@ -38,6 +38,9 @@ def trace(
     direction: Annotated[str | None, typer.Option(help="ascent, descent or central.")] = None,
     rise: Annotated[float | None, typer.Option(help="How far the step moves the query's log-odds.")] = None,
     damping: Annotated[float | None, typer.Option(help="How much the curvature is smoothed.")] = None,
+    shortlist: Annotated[
+        int | None, typer.Option(help="Texts passed through the model, chosen by codes; 0 = all, as in small corpora.")
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="Texts shown at each end.")] = 10,
     by: Annotated[str | None, typer.Option(help="A column: sums of the scores of its groups too.")] = None,
     scores: Annotated[Path | None, typer.Option(help="Write id, score, bm25, embedding, overlap, fused here.")] = None,
@@ -49,10 +52,18 @@ def trace(
     from forwardinf_core.commands.tracing_project import opened
     from forwardinf_core.jobs.run import run_here
 
-    options = {"form": form, "reduction": reduction, "direction": direction, "rise": rise, "damping": damping}
-    chosen = trace_method(method or DEFAULT, **options)
+    options: dict[str, object] = {
+        "form": form,
+        "reduction": reduction,
+        "direction": direction,
+        "rise": rise,
+        "damping": damping,
+    }
+    options["shortlist"] = shortlist
+    trace_method(method or DEFAULT, **options)  # a mistake is said before anything is opened
     with progress_line(quiet=as_json) as report:
         audit = opened(project, report)
+        chosen = audit.method(method or "", **options)
         question = _question(audit, prompt, completion or [], span)
         found = audit.stored(question, chosen)
         if found is None:

@@ -59,16 +59,20 @@ class LanguageCurvature:
         self.mean_squared_norm = sum(float(part.squares.sum(dtype=torch.float64)) for part in parts)
         self._mean = self.mean_squared_norm / max(sum(part.squares.numel() for part in parts), 1)
 
+    def damping_of(self, share: float) -> float:
+        """Return λ for a share of the mean of F's diagonal."""
+        return share * self._mean
+
     def solve(self, gradients: list[Parameters], *, damping: float) -> list[Parameters]:
         """Return (F + λI)⁻¹ g for each query gradient; λ = damping · the mean of F's diagonal."""
-        size = damping * self._mean
+        size = self.damping_of(damping)
         return [{p.matrix.weight: p.solved(one[p.matrix.weight], size) for p in self.parts} for one in gradients]
 
     def self_influences(
         self, module: nn.Module, objective: LanguageModelling, batch: Batch, *, damping: float
     ) -> Tensor:
         """Return G_i · (F + λI)⁻¹ G_i of each text, (n,), never negative. Cost: a forward and a backward pass."""
-        size = damping * self._mean
+        size = self.damping_of(damping)
         found = recorded(module, objective, [part.matrix for part in self.parts], batch)
         total = torch.zeros(len(found.losses))
         for part in self.parts:

@@ -28,7 +28,7 @@ def app(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     folder = write_project(tmp_path_factory.mktemp("sentences"))
     texts = [*TEXTS * 3, *ODD]
     table = pd.DataFrame({"id": [f"t{n}" for n in range(len(texts))], "text": texts})
-    table["source"] = ["<b>a</b>", "b"] * (len(texts) // 2) + ["b"] * (len(texts) % 2)
+    table["source"] = ["<b>a</b>"] * (len(texts) - len(ODD)) + ["odd"] * len(ODD)
     table.to_parquet(folder / "train.parquet")
     load_tracing(folder).place.prepare(trace_method(DEFAULT))
     with running_app(tmp_path_factory.mktemp("home"), str(folder)) as started:
@@ -114,13 +114,10 @@ def test_a_link_shows_the_same_question_ranking_and_text_on_another_visit(app: S
 
 @pytest.mark.parametrize("watched", ["light", "dark"], indirect=True)
 def test_markup_in_training_texts_is_shown_letter_by_letter(app: Server, watched: Watched) -> None:
-    page = watched.open(
-        f"{app.url}/tracing?prompt=Paris+is+the+capital&completion=of&ranking=bm25&column=source&value=b"
-    )
+    link = "prompt=Paris+is+the+capital&completion=of&ranking=embedding&column=source&value=odd"
+    page = watched.open(f"{app.url}/tracing?{link}&text=t{len(TEXTS) * 3}")
     shown = options(page, "Training texts")
-    expect(shown.first).to_be_visible(timeout=OPENING_MS)
-    page.goto(f"{app.url}/tracing?prompt=Paris+is+the+capital&completion=of&ranking=overlap&text=t{len(TEXTS) * 3}")
-    expect(shown.filter(has_text="<img src=x").first).to_be_visible()
+    expect(shown.filter(has_text="<img src=x").first).to_be_visible(timeout=OPENING_MS)
     expect(page.get_by_text("<script>document.title").first).to_be_visible()
     drawn(page)
     assert page.title() != "caught"

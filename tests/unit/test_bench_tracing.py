@@ -89,8 +89,15 @@ def test_removing_what_influence_names_hurts_more_than_removing_anything(colours
 
 
 def test_costs_are_told_in_passes_over_the_corpus(colours: FactSet) -> None:
-    found = measure_cost(colours.audit, "The colour of snow is", "white", ["last-block-ekfac"])
+    found = measure_cost(
+        colours.audit,
+        "The colour of snow is",
+        "white",
+        [trace_method("last-block-ekfac"), trace_method("blocks-ekfac", shortlist=4)],
+    )
     assert found[0].passes > 0
+    assert found[1].shortlist == 4
+    assert found[1].answer_seconds > 0
     assert found[0].n_texts == 12
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from forwardinf_core.audits.tracing.methods import DEFAULT, SCOPES, TraceMethod, method_names, trace_method
+from forwardinf_core.audits.tracing.methods import SCOPES, TraceMethod, method_names, usual_method
 from forwardinf_core.audits.tracing.preparation import Report, Workplace, silent
 from forwardinf_core.audits.tracing.records import Group, Said, TokenShare, Trace, TraceScores
 from forwardinf_core.audits.tracing.scoring import score_texts, step_on, token_shares
@@ -34,7 +34,7 @@ KIND = "trace"
 VERSION = 2  # rises when the same options would give other scores
 UPDATES_KEPT = 16
 QUICK_TOKENS = 3_000_000  # tokens of a corpus that are scored while a person waits
-COLUMNS = ("influence", "raw", "bm25", "embedding", "overlap", "fused", "loss", "strongest")
+COLUMNS = ("influence", "raw", "bm25", "embedding", "overlap", "fused", "loss", "strongest", "exact")
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class TracingAudit:
 
     def methods(self) -> list[MethodChoice]:
         """Return the ways of tracing this model allows."""
-        chosen = [trace_method(name) for name in method_names()]
+        chosen = [self.method(name) for name in method_names()]
         return [MethodChoice(one.name, f"{SCOPES[one.scope]}, {one.step}", one.words) for one in chosen]
 
     def say(self, prompt: str, completion: str | None = None, span: Sequence[int] = ()) -> Said:
@@ -148,11 +148,21 @@ class TracingAudit:
 
     def is_quick(self, method: TraceMethod) -> bool:
         """Say whether an answer takes seconds: all it needs is on disk, and the corpus is not large."""
-        return sum(self.place.pieces.lengths) <= QUICK_TOKENS and self.place.is_ready(method)
+        n_tokens = self.n_tokens
+        return (n_tokens <= QUICK_TOKENS or method.shortlist > 0) and self.place.is_ready(method)
+
+    @cached_property
+    def n_tokens(self) -> int:
+        """Tokens of the corpus, read and said."""
+        return sum(self.place.pieces.lengths)
+
+    def method(self, name: str = "", **options: object) -> TraceMethod:
+        """Return a method as it is asked here: with a shortlist where the corpus is large. Raises AuditError."""
+        return usual_method(self.n_tokens, name, **options)
 
     def trace(self, question: Question, method: TraceMethod | None = None, report: Report = silent) -> Trace:
         """Return the answer: read back where it is stored, else computed here and kept."""
-        chosen = method or trace_method(DEFAULT)
+        chosen = method or self.method()
         known = self.stored(question, chosen)
         if known is not None:
             return known

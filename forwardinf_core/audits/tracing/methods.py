@@ -37,6 +37,8 @@ FORMS: dict[Form, str] = {
 }
 DAMPING: dict[Step, float] = {"ekfac": 0.1, "diagonal": 0.1, "sgd": 0.0, "adam": 0.0}
 DEFAULT = "blocks-ekfac"
+SHORTLIST = 500  # texts of a large corpus that pass through the model
+WHOLE_TOKENS = 200_000  # tokens of a corpus up to which all of it passes: a few seconds
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class TraceMethod:
     rise: float = 0.01
     reduction: Reduction = "sum"
     fisher_texts: int = 2_000
+    shortlist: int = 0  # texts that are passed through the model, chosen by short codes; 0 = all
 
     @property
     def curvature(self) -> Literal["diagonal", "ekfac"] | None:
@@ -64,7 +67,8 @@ class TraceMethod:
     @property
     def words(self) -> str:
         """The method in words."""
-        return f"{STEPS[self.step][0].upper()}{STEPS[self.step][1:]} on {SCOPES[self.scope]}; {FORMS[self.form]}."
+        few = f" Codes choose {self.shortlist:,} texts, which alone pass through the model." if self.shortlist else ""
+        return f"{STEPS[self.step][0].upper()}{STEPS[self.step][1:]} on {SCOPES[self.scope]}; {FORMS[self.form]}.{few}"
 
     def step_options(self) -> StepOptions:
         """Return how the step is taken."""
@@ -101,4 +105,18 @@ def trace_method(name: str, **options: object) -> TraceMethod:
             f"Relative scores need a curvature, and {name} takes none.",
             hint="Use form normalised, or a step through diagonal or ekfac.",
         )
+    if chosen.shortlist < 0 or (chosen.shortlist and chosen.curvature is None):
+        raise AuditError(
+            f"A shortlist of {chosen.shortlist} texts cannot be made for {name}.",
+            hint="It takes a number of texts and a step through ekfac or diagonal; 0 passes all of them.",
+        )
+    return chosen
+
+
+def usual_method(n_tokens: int, name: str = "", **options: object) -> TraceMethod:
+    """Return a method as asked of a corpus of so many tokens: a large one gets a shortlist where one can be made."""
+    chosen = trace_method(name or DEFAULT, **options)
+    is_large = n_tokens > WHOLE_TOKENS and chosen.curvature is not None and chosen.scope != "last-block"
+    if is_large and options.get("shortlist") is None:
+        return replace(chosen, shortlist=SHORTLIST)
     return chosen

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forwardinf_core.audits.tracing.audit import Question, TracingAudit
-from forwardinf_core.audits.tracing.methods import DEFAULT, TraceMethod, trace_method
+from forwardinf_core.audits.tracing.methods import TraceMethod
 from forwardinf_core.jobs.context import JobContext
 from forwardinf_core.jobs.registry import job
 from forwardinf_core.projects.language import LanguageProject, open_language_project
@@ -54,7 +54,7 @@ def open_tracing(ref: str | Path, *, runner: Runner, report: Report) -> TracingA
     """Return the audit of a project with the default method ready to answer."""
     report(0.0, "Opening the project")
     audit = load_tracing(ref)
-    usual = trace_method(DEFAULT)
+    usual = audit.method()
     if not audit.place.is_ready(usual):
 
         def on_report(done: float, total: float, note: str) -> None:

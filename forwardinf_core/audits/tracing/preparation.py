@@ -25,8 +25,10 @@ from forwardinf_core.influence.language import LanguageModelling, TokenLogOdds
 from forwardinf_core.influence.language_curvature import LanguageCurvature, fit_language_curvature
 from forwardinf_core.influence.language_parts import Matrix, matrices_of, names_in
 from forwardinf_core.influence.language_replay import HIDDEN, ReplayNetwork, entering_last_block
-from forwardinf_core.influence.network import FullNetwork, Network, RestrictedNetwork
+from forwardinf_core.influence.language_sketch import SIDE, Sketch, drawn_sketch
+from forwardinf_core.influence.network import FullNetwork, Network, RestrictedNetwork, slices
 from forwardinf_core.influence.objective import Batch
+from forwardinf_core.influence.update import Update
 from forwardinf_core.models.language import LanguageModel
 from forwardinf_core.models.language_text import Pieces, pieces_of
 from forwardinf_core.models.language_training import bounded
@@ -38,6 +40,7 @@ BATCH_TOKENS = 2_048
 GRADIENT_NUMBERS = 1 << 24  # numbers of per-text gradients of one matrix at a time: 64 MiB
 HIDDEN_BOUND = 2 << 30  # bytes of disk
 TOKENS_PER_BLOCK = 16_384
+PIECES_PER_BLOCK = 2_048  # of the codes
 VERSION = 1
 SEED = 0
 
@@ -71,6 +74,7 @@ class _Opened:
     curvatures: dict[str, LanguageCurvature] = field(default_factory=dict)
     own: dict[str, Tensor] = field(default_factory=dict)
     networks: dict[str, Network] = field(default_factory=dict)
+    codes: dict[str, Tensor] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
 
@@ -106,7 +110,7 @@ class Workplace:
         return np.concatenate([[0], np.cumsum([len(piece) for piece in self.pieces.inputs])]).astype(np.int64)
 
     def batch(self, positions: Sequence[int], *, with_hidden: bool = False) -> Batch:
-        """Return neighbouring pieces as a batch, with their cached hidden states where the last block alone runs."""
+        """Return pieces as a batch, with their cached hidden states where the last block alone runs."""
         found = self.pieces.batch(positions)
         if not with_hidden:
             return found
@@ -114,7 +118,8 @@ class Workplace:
         assert hidden is not None
         mask = found["attention_mask"].bool()
         rows = torch.zeros(*mask.shape, hidden.shape[1])
-        rows[mask] = hidden[int(self._offsets[positions[0]]) : int(self._offsets[positions[-1] + 1])]
+        ends = self._offsets
+        rows[mask] = torch.cat([hidden[int(ends[one]) : int(ends[one + 1])] for one in positions])
         return found | {HIDDEN: rows}
 
     def base(self, report: Report = silent) -> tuple[Tensor, Tensor]:
@@ -214,6 +219,51 @@ class Workplace:
                 self._opened.own[key] = kept["own"]
             return self._opened.own[key]
 
+    def sketch(self, method: TraceMethod) -> Sketch:
+        """Return how codes of this method are made."""
+        curvature = self.curvature(method)
+        assert curvature is not None
+        n_matrices = len(curvature.parts)
+        side = SIDE
+        while side > 4 and len(self.pieces) * n_matrices * side * side * 2 > self.hidden_bound:
+            side -= 4
+        return drawn_sketch(curvature, damping=method.damping, side=side, seed=SEED)
+
+    def codes(self, method: TraceMethod, report: Report = silent) -> Tensor:
+        """Return the codes of all pieces, memory-mapped, (n_pieces, size) float16; made where they are missing."""
+        sketch = self.sketch(method)
+        bound = self._codes_bound(method)
+        folder = self.caches / f"trace-codes-{bound.key()[:12]}"
+        with self._opened.lock:
+            if not is_complete(folder, bound):
+                layout = Layout((len(self.pieces), sketch.size), "float16", PIECES_PER_BLOCK)
+                writer = _RowWriter(folder, layout, bound)
+                matrices = [part.matrix for part in sketch.curvature.parts]
+                for positions in self.gradient_batches(np.arange(len(self.pieces)), matrices):
+                    batch = self.pieces.batch(positions)
+                    writer.add(sketch.of_texts(self.model.module, self.model.objective, batch).half())
+                    report((positions[-1] + 1) / len(self.pieces), "Writing a code of each text")
+                writer.close()
+            if bound.key() not in self._opened.codes:
+                self._opened.codes[bound.key()] = open_tensor(folder, bound)
+            return self._opened.codes[bound.key()]
+
+    def _codes_bound(self, method: TraceMethod) -> Binding:
+        options: dict[str, Option] = {
+            "method": _key(method, False),
+            "texts": method.fisher_texts,
+            "seed": SEED,
+            "damping": method.damping,
+            "side": self.sketch(method).side,
+        }
+        return Binding("trace-codes", self._fingerprints, options, VERSION)
+
+    def coded_scores(self, method: TraceMethod, update: Update) -> Tensor:
+        """Return every piece's score in the limit of a short step, (n_pieces,), read from the codes."""
+        codes, asked = self.codes(method), self.sketch(method).of_change(update.changes)
+        parts = [codes[start:stop].float() @ asked for start, stop in slices(len(codes), PIECES_PER_BLOCK)]
+        return torch.cat(parts) if parts else torch.zeros(0)
+
     def is_ready(self, method: TraceMethod) -> bool:
         """Say whether a query by this method needs nothing but the query's own passes."""
         base = self._opened.base is not None or "base" in self._store("base").keys()  # noqa: SIM118
@@ -225,14 +275,21 @@ class Workplace:
         options: dict[str, Option] = {"texts": method.fisher_texts, "seed": SEED}
         fitted = "fisher" in self._store(f"fisher-{key}", options).keys()  # noqa: SIM118
         own = "own" in self._store(f"own-{key}", {**options, "damping": method.damping}).keys()  # noqa: SIM118
-        return fitted and (own or method.form != "relative")
+        if not fitted or not (own or method.form != "relative"):
+            return False
+        if not method.shortlist:
+            return True
+        bound = self._codes_bound(method)
+        return is_complete(self.caches / f"trace-codes-{bound.key()[:12]}", bound)
 
     def prepare(self, method: TraceMethod, report: Report = silent) -> None:
         """Make what a method needs."""
         self.base(lambda share, note: report(0.3 * share, note))
         self.curvature(method, lambda share, note: report(0.3 + 0.3 * share, note))
         if method.form == "relative":
-            self.own(method, lambda share, note: report(0.6 + 0.4 * share, note))
+            self.own(method, lambda share, note: report(0.6 + 0.2 * share, note))
+        if method.shortlist:
+            self.codes(method, lambda share, note: report(0.8 + 0.2 * share, note))
         report(1.0, "Ready")
 
     def by_document(self, values: Tensor) -> Tensor:
@@ -244,7 +301,7 @@ class Workplace:
         losses = torch.zeros(n_pieces, dtype=torch.float64)
         sums = torch.zeros(n_pieces, self.width if n_pieces else 1)
         counts = torch.zeros(n_pieces)
-        writer = _TokenWriter(self._hidden_folder, self._hidden_layout, self._hidden_bound) if keep else None
+        writer = _RowWriter(self._hidden_folder, self._hidden_layout, self._hidden_bound) if keep else None
         for positions in self.batches:
             batch = self.batch(positions)
             hidden, outputs = entering_last_block(self.model.module, self.model.objective, batch)
@@ -326,7 +383,7 @@ def _key(method: TraceMethod, of_odds: bool) -> str:
     return f"{'odds-' if of_odds else ''}{method.scope}-{method.curvature}"
 
 
-class _TokenWriter:
+class _RowWriter:
     """Writes rows as they come, in blocks of the array's size; blocks that are there already are left."""
 
     def __init__(self, folder: Path, layout: Layout, binding: Binding) -> None:

@@ -46,6 +46,7 @@ class TraceScores:
     fused: NDArray[np.float32]
     loss: NDArray[np.float32]  # of the unchanged model, summed over tokens
     strongest: NDArray[np.int64]  # first token of the piece of each document that moved most
+    exact: NDArray[np.bool_]  # whether the text passed through the model; else its influence is read from its code
 
     def ranking(self, name: str) -> NDArray[np.int64]:
         """Return positions by falling score of a ranking; ties by position."""
@@ -66,14 +67,14 @@ class Trace:
     seconds: dict[str, float]
 
     def helped(self, count: int) -> NDArray[np.int64]:
-        """Return the texts that helped most, best first; only such as helped."""
-        order = self.scores.ranking("influence")[:count]
-        return order[self.scores.influence[order] > 0]
+        """Return the texts that helped most, best first; only such as helped and passed through the model."""
+        order = self.scores.ranking("influence")
+        return order[(self.scores.influence[order] > 0) & self.scores.exact[order]][:count]
 
     def hurt(self, count: int) -> NDArray[np.int64]:
-        """Return the texts that hurt most, worst first; only such as hurt."""
-        order = np.argsort(self.scores.influence, kind="stable")[:count].astype(np.int64)
-        return order[self.scores.influence[order] < 0]
+        """Return the texts that hurt most, worst first; only such as hurt and passed through the model."""
+        order = np.argsort(self.scores.influence, kind="stable").astype(np.int64)
+        return order[(self.scores.influence[order] < 0) & self.scores.exact[order]][:count]
 
 
 @dataclass(frozen=True)

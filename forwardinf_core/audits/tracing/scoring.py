@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from forwardinf_core.audits.tracing.lexical import fused, likeness
 from forwardinf_core.audits.tracing.methods import TraceMethod
-from forwardinf_core.audits.tracing.preparation import Workplace, silent
+from forwardinf_core.audits.tracing.preparation import BATCH_TOKENS, Workplace, silent
 from forwardinf_core.audits.tracing.records import TokenShare, TraceScores
 from forwardinf_core.influence.language import IGNORED, LanguageModelling
 from forwardinf_core.influence.language_parts import recorded
@@ -25,6 +25,7 @@ from forwardinf_core.influence.objective import Batch
 from forwardinf_core.influence.step import query_gradient, take_steps
 from forwardinf_core.influence.update import Update
 from forwardinf_core.models.language_text import Prompt, pieces_of
+from forwardinf_core.models.language_training import bounded
 
 PIECES_SHOWN = 8  # of a long document, whose tokens are scored one by one when it is opened
 
@@ -68,24 +69,48 @@ def score_texts(
     prepared = time.perf_counter()
     update = step_on(place, method, prompts)
     stepped = time.perf_counter()
+    exact = np.ones(place.pieces.n_documents, np.bool_)
+    batches, per_piece = place.batches, torch.zeros(len(place.pieces))
+    if method.shortlist and method.shortlist < place.pieces.n_documents:
+        per_piece = place.coded_scores(method, update)
+        exact = shortlisted(place, method, per_piece, words)
+        kept = np.flatnonzero(exact[place.pieces.document]).tolist()
+        batches = bounded(kept, place.pieces.lengths, BATCH_TOKENS)
+    coded = time.perf_counter()
     with_hidden = place.uses_hidden(method) and place.hidden() is not None
-    network, n_pieces = place.network(method), len(place.pieces)
-    per_piece = torch.zeros(n_pieces)
-    for positions in place.batches:
+    network = place.network(method)
+    for number, positions in enumerate(batches):
         batch = place.batch(positions, with_hidden=with_hidden)
         per_piece[positions] = token_scores(network, batch, update).sum(1)
-        report(0.5 + 0.45 * (positions[-1] + 1) / n_pieces, "Scoring the texts")
+        report(0.5 + 0.45 * (number + 1) / len(batches), "Scoring the texts")
     passed = time.perf_counter()
-    scores = _standing(place, method, prompts, per_piece, words)
+    scores = _standing(place, method, prompts, per_piece, words, exact)
     report(1.0, "Done")
     ended = time.perf_counter()
     seconds = {
         "prepare": prepared - started,
         "step": stepped - prepared,
-        "pass": passed - stepped,
+        "codes": coded - stepped,
+        "pass": passed - coded,
         "compare": ended - passed,
     }
     return Scored(scores, update, seconds)
+
+
+def shortlisted(place: Workplace, method: TraceMethod, per_piece: Tensor, words: str) -> NDArray[np.bool_]:
+    """Say of each document, (n,), whether it passes through the model: those that codes put at either end, and BM25.
+
+    A tenth of the places is BM25's, so that what states the same thing always has an exact score beside it.
+    """
+    standing = read_as(place, method, place.by_document(per_piece).float()).numpy()
+    bm25 = place.lexical.bm25(words)
+    lexical = method.shortlist // 10
+    each = (method.shortlist - lexical) // 2
+    order = np.argsort(standing, kind="stable")
+    chosen = np.zeros(len(standing), np.bool_)
+    for best in (order[:each], order[len(order) - each :], np.argsort(-bm25, kind="stable")[:lexical]):
+        chosen[best] = True
+    return chosen
 
 
 def read_as(place: Workplace, method: TraceMethod, change: Tensor) -> Tensor:
@@ -163,7 +188,12 @@ def shares_of(said: str, places: Sequence[tuple[int, int]], scores: NDArray[np.f
 
 
 def _standing(
-    place: Workplace, method: TraceMethod, prompts: Sequence[Prompt], per_piece: Tensor, words: str
+    place: Workplace,
+    method: TraceMethod,
+    prompts: Sequence[Prompt],
+    per_piece: Tensor,
+    words: str,
+    exact: NDArray[np.bool_],
 ) -> TraceScores:
     losses, embeddings = place.base()
     change = place.by_document(per_piece).float()
@@ -180,6 +210,7 @@ def _standing(
         fused=fused(bm25, influence, alike),
         loss=losses.numpy(),
         strongest=strongest_passages(place, per_piece),
+        exact=exact,
     )
 
 

@@ -34,7 +34,7 @@ def comparison(project: TracingProject, link: Link) -> None:
             st.markdown(f"#### … {plain(asked.completion)}", anchors=False)
             st.caption(f"The model gives it {share(chance)}. Texts that helped it most:")
             with st.spinner("Tracing"):
-                found = answer(project, asked, method_of(link))
+                found = answer(project, asked, method_of(project, link))
             if isinstance(found, JobStatus):
                 follow(project.ref, found)
             else:

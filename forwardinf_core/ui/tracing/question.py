@@ -58,11 +58,9 @@ def ask(prompt: str, completion: str) -> None:
     address.go(prompt=prompt, completion=completion, span="", other="", text="", column="", value="")
 
 
-def method_of(link: Link) -> TraceMethod:
+def method_of(project: TracingProject, link: Link) -> TraceMethod:
     """Return the method in the link, else the default. Raises AuditError where there is none of this name."""
-    from forwardinf_core.audits.tracing.methods import DEFAULT, trace_method
-
-    return trace_method(link.method or DEFAULT)
+    return project.audit.method(link.method)
 
 
 def said(project: TracingProject, prompt: str, completion: str, places: tuple[int, ...] = ()) -> Said:
