@@ -26,7 +26,10 @@ Batches = Callable[[], Sequence[Callable[[], Batch]]]
 
 @dataclass(frozen=True)
 class MatrixFisher:
-    """The Fisher of one matrix: ``squares`` (in, out) in the bases ``left`` (in, in) and ``right`` (out, out)."""
+    """The Fisher of one matrix: ``squares`` (in, out) in the bases ``left`` (in, in) and ``right`` (out, out).
+
+    None is the basis as it stands: both for ``diagonal``, ``right`` for a head, whose outputs are the vocabulary.
+    """
 
     matrix: Matrix
     squares: Tensor
@@ -36,18 +39,22 @@ class MatrixFisher:
     def rotated(self, found: Recorded) -> Tensor:
         """Return the texts' gradients in the bases, (n, in, out)."""
         inputs, gradients = found.inputs[self.matrix.weight], found.gradients[self.matrix.weight]
-        if self.left is not None and self.right is not None:
-            inputs, gradients = inputs @ self.left, gradients @ self.right
+        inputs = inputs if self.left is None else inputs @ self.left
+        gradients = gradients if self.right is None else gradients @ self.right
         return torch.einsum("nti,nto->nio", inputs, gradients)
 
     def solved(self, gradient: Tensor, damping: float) -> Tensor:
         """Return (F + λI)⁻¹ of a parameter's gradient, in the parameter's own layout."""
         value = gradient if self.matrix.is_transposed else gradient.T
-        if self.left is None or self.right is None:
-            found = value / (self.squares + damping)
-        else:
-            found = self.left @ ((self.left.T @ value @ self.right) / (self.squares + damping)) @ self.right.T
+        found = self.into_bases(value) / (self.squares + damping)
+        found = found if self.left is None else self.left @ found
+        found = found if self.right is None else found @ self.right.T
         return found if self.matrix.is_transposed else found.T
+
+    def into_bases(self, value: Tensor) -> Tensor:
+        """Return a matrix (in, out) in the bases."""
+        value = value if self.left is None else self.left.T @ value
+        return value if self.right is None else value @ self.right
 
 
 class LanguageCurvature:
@@ -148,9 +155,10 @@ def _eigenvectors(
             gradient = found.gradients[matrix.weight].flatten(0, 1)
             read = found.inputs[matrix.weight].flatten(0, 1) * (gradient.abs().sum(1, keepdim=True) > 0)
             inner[matrix.weight] = inner.get(matrix.weight, torch.zeros(())) + read.T @ read
-            outer[matrix.weight] = outer.get(matrix.weight, torch.zeros(())) + gradient.T @ gradient
+            if not matrix.is_wide:
+                outer[matrix.weight] = outer.get(matrix.weight, torch.zeros(())) + gradient.T @ gradient
         report((index + 1) / len(batches))
-    return {name: (_axes(inner[name]), _axes(outer[name])) for name in inner}
+    return {name: (_axes(inner[name]), _axes(outer[name]) if name in outer else None) for name in inner}
 
 
 def _axes(covariance: Tensor) -> Tensor:

@@ -20,17 +20,21 @@ from forwardinf_core.errors import ModelError
 from forwardinf_core.influence.language import LanguageModelling
 from forwardinf_core.influence.objective import Batch
 
-LanguageScope = Literal["all", "blocks", "mlps", "last-block"]
+LanguageScope = Literal["all", "blocks", "mlps", "last-block", "head"]
 MLP_PARTS = ("mlp", "ffn", "feed_forward", "DenseReluDense", "fc1", "fc2", "c_fc")
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """The weight of one linear layer. ``is_transposed``: it is stored (in, out), as Conv1D does."""
+    """The weight of one linear layer. ``is_transposed``: it is stored (in, out), as Conv1D does.
+
+    ``is_wide``: its outputs are the whole vocabulary, too many for eigenvectors of their own.
+    """
 
     module: str
     weight: str  # name of the parameter
     is_transposed: bool
+    is_wide: bool = False
 
 
 def blocks_of(module: nn.Module) -> tuple[str, nn.ModuleList]:
@@ -47,11 +51,23 @@ def blocks_of(module: nn.Module) -> tuple[str, nn.ModuleList]:
     return outer[-1]
 
 
+def head_matrix(module: nn.Module) -> Matrix:
+    """Return the model's head, its output embedding. Raises ModelError where it has none that is a linear layer."""
+    get = getattr(module, "get_output_embeddings", None)
+    layer = get() if callable(get) else None
+    name = next((own for own, part in module.named_modules() if part is layer), "") if layer is not None else ""
+    if not name or not isinstance(layer, nn.Linear):
+        raise ModelError("This language model has no linear head.", hint="Use last-block or blocks.")
+    return Matrix(name, f"{name}.weight", is_transposed=False, is_wide=True)
+
+
 def names_in(module: nn.Module, scope: LanguageScope) -> list[str]:
     """Return the names of the floating-point parameters of a scope, each tensor once."""
     named = [name for name, value in module.named_parameters() if value.is_floating_point()]
     if scope == "all":
         return named
+    if scope == "head":
+        return [head_matrix(module).weight]
     name, blocks = blocks_of(module)
     lists = _lists(module) if scope in ("blocks", "mlps") else [f"{name}.{len(blocks) - 1}"]
     inside = [own for own in named if any(own.startswith(f"{one}.") for one in lists)]
@@ -67,6 +83,8 @@ def matrices_of(module: nn.Module, scope: LanguageScope) -> list[Matrix]:
 
     Raises ModelError that names what cannot be handled where nothing is left.
     """
+    if scope == "head":
+        return [head_matrix(module)]
     names = set(names_in(module, "blocks" if scope == "all" else scope))
     found, others = [], []
     for own, part in module.named_modules():

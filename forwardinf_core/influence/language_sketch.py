@@ -48,9 +48,7 @@ class Sketch:
         for part in self.curvature.parts:
             change = changes[part.matrix.weight]
             value = change if part.matrix.is_transposed else change.T
-            if part.left is not None and part.right is not None:
-                value = part.left.T @ value @ part.right
-            values.append((value * self._root(part)).unsqueeze(0))
+            values.append((part.into_bases(value) * self._root(part)).unsqueeze(0))
         return self._joined(values)[0]
 
     def _root(self, part: MatrixFisher) -> Tensor:

@@ -86,6 +86,31 @@ def test_tokens_of_a_text_add_up_to_its_score(audit: TracingAudit) -> None:
     assert "".join(share.text for share in shares).strip() == TEXTS[best]
 
 
+@pytest.mark.parametrize("name", ["head-ekfac", "head-diagonal", "head-sgd", "last-block-ekfac", "blocks-ekfac"])
+def test_a_pair_that_taught_the_answer_helped_most_in_a_sequence_to_sequence_model(
+    pairs: TracingAudit, name: str
+) -> None:
+    said = pairs.say("The capital of Germany", "Berlin")
+    question = pairs.question(said)
+    found = pairs.trace(question, trace_method(name))
+    assert pairs.project.texts.targets is not None
+    assert pairs.project.texts.targets[int(found.helped(1)[0])] == "Berlin"
+    assert unchanged_control(pairs, trace_method(name), question) == 0.0
+
+
+def test_a_step_on_the_head_leaves_what_the_model_reads(audit: TracingAudit) -> None:
+    """Input and output embeddings are one tensor here; only the output's copy moves, and the loss is the model's."""
+    from forwardinf_core.audits.tracing.scoring import step_on
+
+    method = trace_method("head-ekfac")
+    prompts = audit._prompts(audit.question(audit.say(PROMPT)))
+    update = step_on(audit.place, method, prompts)
+    assert list(update.changes) == ["lm_head.weight"]
+    batch = prompts[0].batch()
+    whole = audit.model.objective.losses(audit.model.objective.outputs(audit.model.module, batch), batch)
+    assert update.loss_before == pytest.approx(float(whole), rel=1e-4)
+
+
 def test_an_answer_is_stored_and_read_back(audit: TracingAudit) -> None:
     question = audit.question(audit.say(PROMPT))
     first = audit.trace(question)

@@ -288,9 +288,7 @@ def unchanged_control(audit: TracingAudit, method: TraceMethod, question: Questi
     update = step_on(audit.place, method, audit._prompts(question))
     still = replace(update, changes={name: torch.zeros_like(value) for name, value in update.changes.items()})
     positions = audit.place.batches[0]
-    batch = audit.place.batch(
-        positions, with_hidden=audit.place.uses_hidden(method) and audit.place.hidden() is not None
-    )
+    batch = audit.place.batch_for(method, positions)
     return float(token_scores(audit.place.network(method), batch, still).abs().max())
 
 

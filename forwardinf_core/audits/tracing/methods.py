@@ -19,6 +19,7 @@ Step = Literal["sgd", "adam", "diagonal", "ekfac"]
 Form = Literal["raw", "normalised", "relative"]
 
 SCOPES: dict[LanguageScope, str] = {
+    "head": "the head",
     "last-block": "the last block",
     "mlps": "the MLPs of all blocks",
     "blocks": "all blocks",
@@ -116,7 +117,7 @@ def trace_method(name: str, **options: object) -> TraceMethod:
 def usual_method(n_tokens: int, name: str = "", **options: object) -> TraceMethod:
     """Return a method as asked of a corpus of so many tokens: a large one gets a shortlist where one can be made."""
     chosen = trace_method(name or DEFAULT, **options)
-    is_large = n_tokens > WHOLE_TOKENS and chosen.curvature is not None and chosen.scope != "last-block"
+    is_large = n_tokens > WHOLE_TOKENS and chosen.curvature is not None and chosen.scope not in ("last-block", "head")
     if is_large and options.get("shortlist") is None:
         return replace(chosen, shortlist=SHORTLIST)
     return chosen

@@ -16,13 +16,14 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from forwardinf_core.audits.tracing.lexical import LexicalIndex
 from forwardinf_core.audits.tracing.methods import TraceMethod
 from forwardinf_core.errors import ModelError
 from forwardinf_core.influence.language import LanguageModelling, TokenLogOdds
 from forwardinf_core.influence.language_curvature import LanguageCurvature, fit_language_curvature
+from forwardinf_core.influence.language_head import LanguageHead, entering_head
 from forwardinf_core.influence.language_parts import Matrix, matrices_of, names_in
 from forwardinf_core.influence.language_replay import HIDDEN, ReplayNetwork, entering_last_block
 from forwardinf_core.influence.language_sketch import SIDE, Sketch, drawn_sketch
@@ -163,6 +164,19 @@ class Workplace:
         """Say whether a method runs the last block alone, on cached hidden states."""
         return method.scope == "last-block" and self.can_replay
 
+    def with_hidden(self, method: TraceMethod, batch: Batch) -> Batch:
+        """Return a batch with the hidden states that the method's part of the model reads, computed now."""
+        module, objective = self.model.module, self.model.objective
+        if method.scope == "head":
+            return batch | {HIDDEN: entering_head(module, objective, batch)[0]}
+        return batch | {HIDDEN: entering_last_block(module, objective, batch)[0]} if self.uses_hidden(method) else batch
+
+    def batch_for(self, method: TraceMethod, positions: Sequence[int]) -> Batch:
+        """Return pieces as a batch of this method; hidden states come from disk where they are kept."""
+        if self.uses_hidden(method) and self.hidden() is not None:
+            return self.batch(positions, with_hidden=True)
+        return self.with_hidden(method, self.batch(positions))
+
     def network(self, method: TraceMethod) -> Network:
         """Return the model as a function of what the method moves."""
         with self._opened.lock:
@@ -171,6 +185,8 @@ class Workplace:
                 module = self.model.module
                 if self.uses_hidden(method) and self._replay is not None:
                     whole: Network = self._replay
+                elif method.scope == "head":
+                    whole = LanguageHead(module, self.model.objective, self.pieces.batch([len(self.pieces) - 1]))
                 else:
                     whole = FullNetwork(module, self.model.objective)
                 names = (
@@ -352,8 +368,7 @@ class Workplace:
 
     def gradient_batches(self, order: NDArray[np.int64], matrices: Sequence[Matrix]) -> list[list[int]]:
         """Return some pieces in batches whose per-text gradients of one matrix fit into memory."""
-        named = dict(self.model.module.named_parameters())
-        largest = max(named[matrix.weight].numel() for matrix in matrices)
+        largest = max(_numbers(self.model.module, matrix) for matrix in matrices)
         most = max(1, GRADIENT_NUMBERS // largest)
         groups = bounded(order.tolist(), self.pieces.lengths, BATCH_TOKENS)
         return [group[start : start + most] for group in groups for start in range(0, len(group), most)]
@@ -377,6 +392,12 @@ class Workplace:
     @property
     def _hidden_layout(self) -> Layout:
         return Layout((int(self._offsets[-1]), self.width), "float32", TOKENS_PER_BLOCK)
+
+
+def _numbers(module: nn.Module, matrix: Matrix) -> int:
+    weight = module.get_submodule(matrix.module).weight
+    assert isinstance(weight, Tensor)
+    return weight.numel()
 
 
 def _key(method: TraceMethod, of_odds: bool) -> str:

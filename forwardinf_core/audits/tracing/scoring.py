@@ -18,9 +18,8 @@ from forwardinf_core.audits.tracing.preparation import BATCH_TOKENS, Workplace, 
 from forwardinf_core.audits.tracing.records import TokenShare, TraceScores
 from forwardinf_core.influence.language import IGNORED, LanguageModelling
 from forwardinf_core.influence.language_parts import recorded
-from forwardinf_core.influence.language_replay import HIDDEN, entering_last_block
+from forwardinf_core.influence.language_replay import entering_last_block
 from forwardinf_core.influence.language_scoring import normalised, relative, token_scores
-from forwardinf_core.influence.network import FullNetwork
 from forwardinf_core.influence.objective import Batch
 from forwardinf_core.influence.step import query_gradient, take_steps
 from forwardinf_core.influence.update import Update
@@ -53,9 +52,7 @@ def together(prompts: Sequence[Prompt]) -> Batch:
 
 def step_on(place: Workplace, method: TraceMethod, prompts: Sequence[Prompt], report: Report = silent) -> Update:
     """Return the step that makes the questions' answers less likely."""
-    query = together(prompts)
-    if place.uses_hidden(method):
-        query[HIDDEN] = entering_last_block(place.model.module, place.model.objective, query)[0]
+    query = place.with_hidden(method, together(prompts))
     curvature = place.curvature(method, report)
     return take_steps(place.network(method), [query], method.step_options(), curvature)[0]
 
@@ -77,10 +74,9 @@ def score_texts(
         kept = np.flatnonzero(exact[place.pieces.document]).tolist()
         batches = bounded(kept, place.pieces.lengths, BATCH_TOKENS)
     coded = time.perf_counter()
-    with_hidden = place.uses_hidden(method) and place.hidden() is not None
     network = place.network(method)
     for number, positions in enumerate(batches):
-        batch = place.batch(positions, with_hidden=with_hidden)
+        batch = place.batch_for(method, positions)
         per_piece[positions] = token_scores(network, batch, update).sum(1)
         report(0.5 + 0.45 * (number + 1) / len(batches), "Scoring the texts")
     passed = time.perf_counter()
@@ -159,9 +155,7 @@ def _shares(
     objective = model.objective
     assert isinstance(objective, LanguageModelling)
     for piece in np.argsort(np.abs(own.start - around), kind="stable")[:PIECES_SHOWN].tolist():
-        batch = own.batch([piece])
-        if place.uses_hidden(method):
-            batch[HIDDEN] = entering_last_block(model.module, objective, batch)[0]
+        batch = place.with_hidden(method, own.batch([piece]))
         values = token_scores(place.network(method), batch, update_on(batch))[0].numpy()
         first = int(own.start[piece]) + (1 if own.is_causal else 0)
         scores[first : first + len(values)] = values[: len(scores) - first]
@@ -245,9 +239,8 @@ def first_order_scores(
     curvature = place.curvature(method, report)
     assert curvature is not None
     objective, module = place.model.objective, place.model.module
-    matrices = [part.matrix for part in curvature.parts]
-    network = FullNetwork(module, objective, [matrix.weight for matrix in matrices])
-    gradients = [query_gradient(network, prompt.batch())[1] for prompt in prompts]
+    matrices, network = [part.matrix for part in curvature.parts], place.network(method)
+    gradients = [query_gradient(network, place.with_hidden(method, prompt.batch()))[1] for prompt in prompts]
     solved = curvature.solve(gradients, damping=method.damping)
     directions = {
         matrix.weight: torch.stack(
