@@ -31,6 +31,10 @@ class ModelError(AuditError):
     """The model, its weights or its outputs are wrong."""
 
 
+class CodeRefusedError(ModelError):
+    """Opening the model would run code, which the person who started this process has not allowed."""
+
+
 class ShapeError(AuditError):
     """Two things that must have the same axes do not."""
 

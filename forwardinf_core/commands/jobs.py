@@ -23,6 +23,7 @@ JOB_MODULES = (
     "forwardinf_core.audits.opening",
     "forwardinf_core.audits.review_effect",
     "forwardinf_core.audits.tracing.fitting",
+    "forwardinf_core.audits.tracing.memorization",
     "forwardinf_core.audits.tracing.opening",
     "forwardinf_core.verification.canaries",
     "forwardinf_core.verification.controls",
@@ -73,11 +74,15 @@ def jobs(
 
 def worker(
     only: Annotated[list[str] | None, typer.Option("--jobs", metavar="MODULE", help="Know only its jobs.")] = None,
+    allow_code: Annotated[bool, typer.Option("--allow-code", help="Let adapters' Python files run.")] = False,
     idle: Annotated[float, typer.Option(help="End after so many seconds without work.")] = 300.0,
 ) -> None:
     """Do the jobs that wait; the app starts this by itself. Only one works at a time on a machine."""
     from forwardinf_core.jobs.worker import serve
+    from forwardinf_core.projects.places import allow_code_here
 
+    if allow_code:
+        allow_code_here()
     modules: Sequence[str] = only or JOB_MODULES
     if not serve(modules, idle_exit_s=idle):
         typer.echo("Another worker is at work on this machine; this one ends.")

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from forwardinf_core.errors import AuditError, CancelledError, DiskFullError, JobError
+from forwardinf_core.errors import AuditError, CancelledError, CodeRefusedError, DiskFullError, JobError
 from forwardinf_core.jobs.context import Progress, project_gone
 from forwardinf_core.jobs.execution import available_threads, execute
 from forwardinf_core.jobs.memory import peak_bytes
 from forwardinf_core.jobs.queue import JobStatus, State
 from forwardinf_core.jobs.registry import find_kind
+from forwardinf_core.projects.places import ALLOW_CODE
 from forwardinf_core.store.binding import Option
 from forwardinf_core.store.files import FULL
 
@@ -131,6 +132,8 @@ def _failure(error: Exception, job: JobStatus, log_file: Path) -> Ended:
         error = project_gone(job.project)
     elif isinstance(error, OSError) and error.errno in FULL:
         error = DiskFullError("The disk is full.", hint="Make room and resume; everything finished so far is kept.")
+    elif isinstance(error, CodeRefusedError):
+        error = _code_not_allowed(job)
     if isinstance(error, DiskFullError):
         return Ended("paused", peak, error=error.title, hint=error.hint)
     if isinstance(error, AuditError):
@@ -138,6 +141,18 @@ def _failure(error: Exception, job: JobStatus, log_file: Path) -> Ended:
     traceback.print_exception(error)
     said = f"{type(error).__name__}: {error}".splitlines()[0]
     return Ended("failed", peak, error=f"The job stopped by a fault of the program ({said}).", hint=f"See {log_file}.")
+
+
+def _code_not_allowed(job: JobStatus) -> JobError:
+    """Return what is said where the app may run a project's code and the worker, started by someone else, may not.
+
+    The worker's own start decides: what stands in the queue can never give a permission.
+    """
+    return JobError(
+        "The model of this project is code, and the worker for long work was started without the permission to run it.",
+        hint=f"End the worker (process {job.worker_pid}), then retry from an app that was started with {ALLOW_CODE}=1: "
+        "it starts a worker with its own permission.",
+    )
 
 
 def _redirect_output(log_file: Path) -> None:

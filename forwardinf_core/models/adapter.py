@@ -14,7 +14,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from forwardinf_core.errors import ModelError
+from forwardinf_core.errors import CodeRefusedError, ModelError
 from forwardinf_core.influence.objective import Batch, Classification
 from forwardinf_core.models.parts import ModelParts, stated_preprocessing
 from forwardinf_core.models.source import ModelSource
@@ -62,7 +62,7 @@ def load_adapter(source: ModelSource, root: Path, *, allow_code: bool) -> ModelP
     if not path.is_file():
         raise ModelError(f"There is no adapter file {source.path}.", hint=f"Looked for {path}.")
     if not allow_code:
-        raise ModelError(
+        raise CodeRefusedError(
             f"The model is an adapter: {source.path} is Python code, and running code was not allowed.",
             hint="Read the file; if you trust it, start again with --allow-code or FORWARDINF_ALLOW_CODE=1.",
         )

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from forwardinf_core.errors import ModelError
+from forwardinf_core.errors import CodeRefusedError, ModelError
 from forwardinf_core.influence.objective import Classification
 from forwardinf_core.models.parts import ModelParts, stated_preprocessing
 from forwardinf_core.models.source import ModelSource
@@ -75,7 +75,7 @@ def refuse_code(path: Path) -> None:
     except (zipfile.BadZipFile, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path.name} is not an exported program of this PyTorch.", hint=EXPORT_HINT) from error
     if reason:
-        raise ModelError(
+        raise CodeRefusedError(
             f"{path.name} is refused because opening it could run code: {reason}.",
             hint="Export the model again without it; if you trust the file, allow code with --allow-code.",
         )

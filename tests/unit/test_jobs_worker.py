@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import time
@@ -14,11 +15,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import toy_jobs  # registers its jobs here as the worker does there
 
+from forwardinf_core.commands.jobs import JOB_MODULES
 from forwardinf_core.errors import JobError, StoreError
 from forwardinf_core.jobs import child, queue, run, task, worker
 from forwardinf_core.jobs.execution import work_folder
 from forwardinf_core.jobs.measure import wait_until
 from forwardinf_core.jobs.queue import JobStatus
+from forwardinf_core.projects.places import ALLOW_CODE
 from forwardinf_core.store.database import queue_database
 from forwardinf_core.store.tables import JobRow
 
@@ -265,6 +268,44 @@ def test_finished_rows_are_forgotten_in_the_end(tmp_path: Path, monkeypatch: pyt
     run.submit("toy-memory", tmp_path, toy_jobs.ToyOptions("e"))
     with queue_database().reading() as session:
         assert [row.id for row in session.query(JobRow)] == [3, 4, 5]
+
+
+ADAPTER = (
+    "import torch\n\n\ndef build_model():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 2))\n"
+)
+
+
+def test_a_worker_without_permission_refuses_code_in_a_sentence_and_one_with_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORWARDINF_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.delenv(ALLOW_CODE, raising=False)
+    (tmp_path / "net.py").write_text(ADAPTER)
+    worker.ensure_worker(["toy_jobs"])
+    monkeypatch.setenv(ALLOW_CODE, "1")  # this app may; the worker was started before
+    job_id = run.submit("toy-code", tmp_path, toy_jobs.ToyOptions())
+    state = ended(job_id)
+    assert state.state == "failed"
+    assert "was started without the permission" in state.error
+    assert ALLOW_CODE in state.hint
+    worker.lock_file().unlink()  # that worker ends
+    wait_for(lambda: worker._started is None or worker._started[1].poll() is not None)
+    worker.ensure_worker(["toy_jobs"])
+    assert run.retry(job_id) == job_id
+    state = ended(job_id)
+    worker.lock_file().unlink()
+    assert (state.state, state.result) == ("done", {"classes": ["x", "y"]})
+
+
+def test_the_worker_knows_every_module_that_has_a_job() -> None:
+    core = Path(worker.__file__).parents[1]
+    found = {
+        ".".join(path.relative_to(core.parent).with_suffix("").parts)
+        for path in core.rglob("*.py")
+        if re.search(r"^@job\(", path.read_text(), re.MULTILINE)
+    }
+    assert found - {"forwardinf_core.jobs.registry"} == set(JOB_MODULES)
 
 
 def test_messages_of_the_child_are_few_and_typed() -> None:

@@ -13,6 +13,9 @@ import torch
 
 from forwardinf_core.jobs.context import JobContext
 from forwardinf_core.jobs.registry import job
+from forwardinf_core.models.load import load_model
+from forwardinf_core.models.source import ModelSource
+from forwardinf_core.projects.places import ALLOW_CODE, is_set
 from forwardinf_core.store.binding import Option
 
 
@@ -68,6 +71,13 @@ def dies(context: JobContext, options: ToyOptions) -> dict[str, Option]:
 def fault(context: JobContext, options: ToyOptions) -> dict[str, Option]:
     """Fail by a fault of the program."""
     return {"never": 1 // 0}
+
+
+@job("toy-code")
+def code(context: JobContext, options: ToyOptions) -> dict[str, Option]:
+    """Open a model that is code."""
+    source = ModelSource(kind="adapter", path="net.py", classes=options.names, mean=(0.0,) * 3, std=(1.0,) * 3, size=1)
+    return {"classes": list(load_model(source, root=context.project, allow_code=is_set(ALLOW_CODE)).classes)}
 
 
 def content_of(project: Path, options: ToyOptions) -> dict[str, str]:

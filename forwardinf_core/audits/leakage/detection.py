@@ -6,10 +6,7 @@ for each test row and the groups, and is read back as long as model, rows and op
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
@@ -30,6 +27,7 @@ from forwardinf_core.audits.leakage.twins import identical_rows
 from forwardinf_core.audits.leakage.verdicts import verdict_of
 from forwardinf_core.audits.opening import load_audit
 from forwardinf_core.audits.preparation import Workplace
+from forwardinf_core.audits.scoring import Clock
 from forwardinf_core.influence.network import slices
 from forwardinf_core.influence.probe import FEATURES, OUTPUTS
 from forwardinf_core.jobs.context import JobContext
@@ -48,21 +46,6 @@ class LeakageOptions:
 
     seed: int = 0
     planted: int = 700
-
-
-@dataclass
-class Seconds:
-    """Time by phase."""
-
-    spent: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.spent[name] = self.spent.get(name, 0.0) + time.perf_counter() - start
 
 
 @dataclass(frozen=True)
@@ -103,7 +86,7 @@ def detect(context: JobContext, options: LeakageOptions) -> dict[str, Option]:
 
 def _detect(audit: Audit, place: Workplace, context: JobContext, options: LeakageOptions) -> RunRecord:
     notes = check_rows(audit)
-    clock = Seconds()
+    clock = Clock()
     with clock.phase("describe"):
         medium = medium_of(audit.content)
         train, test = described(place, audit.train), described(place, audit.test)
@@ -124,7 +107,7 @@ def _detect(audit: Audit, place: Workplace, context: JobContext, options: Leakag
         "fusion": {**asdict(calibration.fusion), "signals": list(spaces.names)},
         "notes": list(notes),
         "head": None if head is None else ("exact" if head.is_exact else "factors"),
-        "seconds": dict(clock.spent),
+        "seconds": dict(clock.seconds),
     }
     key = binding(audit, options).key()
     return save_run(
