@@ -220,6 +220,14 @@ class Audit:
         fraction = status.done / status.total if status.total else 0.0
         return WorkState(status.state == "done", min(fraction, 1.0), status.note, status.seconds_left, fault)
 
+    def is_at_hand(self, query: str, method: str, target: int | None) -> bool:
+        """Say whether an answer is stored, or work on it has begun."""
+        chosen = method_named(method)
+        if stored(self, query, chosen, self.target_of(query, target)) is not None:
+            return True
+        found = jobs.find("attribute", self.project.root, AttributeOptions((query,), chosen, target))
+        return found is not None and found.state != "done"
+
     def go_on(self, work: str) -> None:
         """Go on with work that has stopped, from its last finished piece."""
         jobs.retry(int(work))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from forwardinf_core.commands.output import AsJson, print_json
 from forwardinf_core.commands.progress import progress_line
+
+if TYPE_CHECKING:
+    from forwardinf_core.jobs.forecast import Forecast
+    from forwardinf_core.projects.forecast import Forecast as Rates
 
 
 def register(app: typer.Typer) -> None:
@@ -35,8 +39,11 @@ def check(
         return
     with progress_line(quiet=as_json) as report:
         found = check_project(project, allow_code=allow_code, all_images=all_images, report=report)
+    works = works_of(project, found.forecast, allow_code=allow_code) if found.is_ready and found.forecast else {}
     if as_json:
-        print_json({**asdict(found), "is_ready": found.is_ready})
+        print_json(
+            {**asdict(found), "is_ready": found.is_ready, "costs": {name: asdict(cost) for name, cost in works.items()}}
+        )
     else:
         for problem in found.problems:
             typer.echo(f"{problem.level} in {problem.where}: {problem.title} {problem.hint}".rstrip())
@@ -46,9 +53,19 @@ def check(
                 f"One pass over the training rows takes about {in_words(cost.decode_seconds + cost.forward_seconds)} "
                 f"and {cost.memory_bytes / 2**20:.0f} MiB; caches take up to {cost.disk_bytes / 2**20:.0f} MiB of disk."
             )
+        for name, cost_of_work in works.items():
+            typer.echo(f"{name}: {cost_of_work.brief}. {cost_of_work.warning}".rstrip())
         typer.echo("Ready to audit." if found.is_ready else "Not ready: mend the errors above.")
     if not found.is_ready:
         raise typer.Exit(2)
+
+
+def works_of(project: str, rates: Rates, *, allow_code: bool) -> dict[str, Forecast]:
+    """Return what each sort of long work on a project costs."""
+    from forwardinf_core.audits.costs import of_every
+    from forwardinf_core.audits.opening import load_audit
+
+    return of_every(load_audit(project, allow_code=allow_code), rates)
 
 
 def is_language(project: str) -> bool:

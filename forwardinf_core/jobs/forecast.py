@@ -27,18 +27,47 @@ RESERVE = 0.1  # of the disk and memory that is free, left to others
 
 @dataclass(frozen=True)
 class Forecast:
-    """Time, memory and disk of the whole work, from now. ``seconds`` is None where nothing could be measured in time.
-
-    ``sentence`` says it in words; ``fits`` is False where disk or memory will not do.
-    """
+    """Time, memory and disk of the whole work, from now. ``seconds`` is None where nothing could be measured."""
 
     seconds: float | None
     peak_bytes: int
     disk_bytes: int
     free_disk_bytes: int
     free_memory_bytes: int
-    fits: bool
-    sentence: str
+
+    @property
+    def disk_fits(self) -> bool:
+        return self.disk_bytes <= self.free_disk_bytes * (1 - RESERVE)
+
+    @property
+    def memory_fits(self) -> bool:
+        return self.peak_bytes <= self.free_memory_bytes * (1 - RESERVE)
+
+    @property
+    def fits(self) -> bool:
+        """Say whether disk and memory will do."""
+        return self.disk_fits and self.memory_fits
+
+    @property
+    def brief(self) -> str:
+        """The cost in a few words: "about 6 min, 700 MB of memory, 40 MB of disk"."""
+        duration = "a time not known yet" if self.seconds is None else f"about {in_words(self.seconds)}"
+        return f"{duration}, {in_bytes(self.peak_bytes)} of memory, {in_bytes(self.disk_bytes)} of disk"
+
+    @property
+    def warning(self) -> str:
+        """Why it will not fit, or nothing."""
+        said = []
+        if not self.disk_fits:
+            said.append(f"It will not fit: only {in_bytes(self.free_disk_bytes)} of disk are free.")
+        if not self.memory_fits:
+            said.append(f"It may not fit: only {in_bytes(self.free_memory_bytes)} of memory are free.")
+        return " ".join(said)
+
+    @property
+    def sentence(self) -> str:
+        """Cost and warning."""
+        return f"It will take {self.brief}. {self.warning}".rstrip()
 
 
 class _EnoughError(Exception):
@@ -75,7 +104,7 @@ def forecast(
     found = find_kind(kind)
     project = project.resolve()
     watch = _Watch(audit_dir(project))
-    free_memory = available_bytes() + int(psutil.Process().memory_info().rss)
+    free_memory = free_memory_bytes()
     reset_peak()
     with contextlib.suppress(_EnoughError):
         execute(
@@ -92,6 +121,11 @@ def forecast(
     return reckon(watch.seen, watch.total, peak_bytes(), shutil.disk_usage(project).free, free_memory)
 
 
+def free_memory_bytes() -> int:
+    """Return the memory that work in this process may take, what the process has already included."""
+    return available_bytes() + int(psutil.Process().memory_info().rss)
+
+
 def reckon(seen: list[tuple[float, float, int]], total: float, peak: int, free_disk: int, free_memory: int) -> Forecast:
     """Return the forecast for the work that is left after reports ``seen`` of (seconds, done, bytes on disk).
 
@@ -104,14 +138,7 @@ def reckon(seen: list[tuple[float, float, int]], total: float, peak: int, free_d
     left = total - seen[-1][1] if seen else 0.0
     seconds = left * statistics.median(step[0] for step in steps) if steps else None
     disk = int(left * max(statistics.mean(step[1] for step in steps), 0.0)) if steps else 0
-    disk_fits, memory_fits = disk <= free_disk * (1 - RESERVE), peak <= free_memory * (1 - RESERVE)
-    duration = "for a time that could not be measured yet" if seconds is None else f"about {in_words(seconds)}"
-    sentence = f"It will take {duration}, {in_bytes(peak)} of memory and {in_bytes(disk)} of disk."
-    if not disk_fits:
-        sentence += f" It will not fit: only {in_bytes(free_disk)} of disk are free."
-    if not memory_fits:
-        sentence += f" It may not fit: only {in_bytes(free_memory)} of memory are free."
-    return Forecast(seconds, peak, disk, free_disk, free_memory, disk_fits and memory_fits, sentence)
+    return Forecast(seconds, peak, disk, free_disk, free_memory)
 
 
 def in_words(seconds: float) -> str:

@@ -84,6 +84,7 @@ class Opening:
 def open_project(project_ref: str, report: Report) -> OpenProject:
     """Open a project, building it first where it is a demo that is not there yet."""
     report(0.0, "Loading the libraries")
+    from forwardinf_core.audits.costs import measure_aside
     from forwardinf_core.audits.opening import (
         ensure_demo,
         open_audit,
@@ -101,7 +102,9 @@ def open_project(project_ref: str, report: Report) -> OpenProject:
         return open_tracing(
             project_ref, runner=run_in_worker, report=lambda fraction, note: report(0.8 + 0.2 * fraction, note)
         )
-    return open_audit(project_ref, runner=run_in_worker, report=report)
+    audit = open_audit(project_ref, runner=run_in_worker, report=report)
+    measure_aside(audit)
+    return audit
 
 
 _LOCK = threading.Lock()

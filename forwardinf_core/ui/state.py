@@ -34,6 +34,8 @@ IN_RANGE = "in-range"
 SHOW_REFINED = "show-refined"
 SHOW_QUICK = "show-quick"
 REFINING = "refining"  # session: what this session refines, or refined last
+CONFIRMED = "confirmed"  # session: questions to work on although they will not fit
+START_ANYWAY = "start-anyway"
 LEFT_BEHIND = "left-behind"  # session: refinings that were stopped because the person went to another query
 REFINING_BAR = "refining-bar"  # fragment
 REFINING_PROGRESS = "refining-progress"
@@ -76,6 +78,7 @@ def of_run(key: str, run_id: str) -> str:
 
 # long work
 WAITING = "waiting"
+COST = "cost"
 STOP_WORK = "stop-work"
 RETRY_WORK = "retry-work"
 WORK = "work"  # fragment: the panel

@@ -65,6 +65,16 @@ def recipe_of(audit: Audit, report: Report | None = None) -> ImageRecipe | TextR
     )
 
 
+def epochs_of(audit: Audit) -> int:
+    """Return over how many epochs the project's model is trained anew. Raises ModelError as ``recipe_of``."""
+    inputs, folder = audit.model.inputs, audit.project.root / audit.project.config.model.path
+    if isinstance(audit.model.module, Baseline) and isinstance(inputs, PixelPreprocessing):
+        return (load_training(folder, TrainingOptions) or training_options(audit.train, inputs, FitOptions())).epochs
+    if isinstance(audit.model.module, TextBaseline) and (kept := load_training(folder, TextTraining)) is not None:
+        return kept.epochs
+    return recipe_of(audit).options.epochs
+
+
 def retraining_of(audit: Audit, report: Report | None = None) -> Retraining:
     """Return the project's retraining, watched on all training rows and, from position len(audit.train), all test rows.
 

@@ -27,7 +27,6 @@ from forwardinf_core.jobs import run as jobs
 from forwardinf_core.jobs.context import JobContext
 from forwardinf_core.jobs.execution import available_threads
 from forwardinf_core.jobs.registry import job
-from forwardinf_core.projects.forecast import forecast
 from forwardinf_core.store.binding import Binding, Option
 from forwardinf_core.store.runs import RunRecord, find_run, list_runs, open_run, save_run
 from forwardinf_core.verification.checks import Check, Verdict
@@ -55,7 +54,6 @@ KIND = "removal"
 VERSION = 1
 SEEDS: dict[Scope, int] = {"head": 10, "model": 5}
 MOST_SEEDS = 100
-PASSES_OF_A_STEP = 4  # forward, backward (twice as much) and the optimiser with augmentation, in forward passes
 AT_ONCE = 3e8  # rows × weights × refits of a head that a person waits for: a few seconds on two cores
 
 
@@ -168,27 +166,9 @@ def is_instant(audit: Audit, options: RemovalOptions) -> bool:
     return len(audit.train_ids) * features * len(audit.classes) * options.seeds * (len(KINDS) + 1) <= AT_ONCE
 
 
-@dataclass(frozen=True, slots=True)
-class Reckoning:
-    """What a check that is not instant will cost: trainings in all, of which some may be there, and seconds."""
-
-    trainings: int
-    seconds: float
-
-
-def reckon(audit: Audit, options: RemovalOptions) -> Reckoning:
-    """Say what retraining the whole model will take. Costs about a second."""
-    trainings = options.seeds * (len(KINDS) + 1)
-    return Reckoning(trainings, seconds_of_trainings(audit, trainings))
-
-
-def seconds_of_trainings(audit: Audit, trainings: int, *, share: float = 1.0) -> float:
-    """Reckon the time of trainings on a share of the rows from that of a few forward passes.
-
-    Raises ModelError, saying what is possible instead, where the model cannot be retrained.
-    """
-    one_pass = forecast(audit.model, audit.train).forward_seconds
-    return one_pass * PASSES_OF_A_STEP * recipe_of(audit).options.epochs * share * trainings / available_threads()
+def trainings_of(options: RemovalOptions) -> int:
+    """Return how many trainings a check takes, of which some may be there."""
+    return options.seeds * (len(KINDS) + 1)
 
 
 def check_removal(audit: Audit, options: RemovalOptions) -> Removal:

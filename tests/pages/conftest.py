@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from forwardinf_core.audits import costs
+from forwardinf_core.projects.forecast import Forecast
 from forwardinf_core.ui import opening
 from forwardinf_core.verification import lights
 from tests.pages.fake_services import FakeAudit, open_fake
@@ -18,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHELL = ROOT / "forwardinf_core" / "ui" / "shell.py"
 PAGES = ROOT / "pages"
 
+RATES = Forecast(1.0, 2.0, 10**8, 10**6, 10**6, 10**7)  # of a dry run
 Screens = Callable[..., AppTest]
 
 
@@ -33,6 +36,8 @@ def screens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Screens:
 
     monkeypatch.setattr(lights, "control_lights", lambda _audit: fake_lights())
     monkeypatch.setattr(lights, "lights", lambda _audit: fake_lights())
+    monkeypatch.setattr(costs, "measured", lambda _audit: RATES)
+    monkeypatch.setattr(costs, "of_method", lambda _audit, _name: None)
     monkeypatch.setattr(lights, "stamp", lambda _audit: "")
 
     def show(audit: FakeAudit, page: str = "", **link: str) -> AppTest:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
+from forwardinf_core.audits import costs
 from forwardinf_core.errors import AuditError, StoreError
+from forwardinf_core.jobs.forecast import Forecast
 from forwardinf_core.ui import state
 from forwardinf_core.ui.address import Address
 from forwardinf_core.ui.attribution.drawn import early
@@ -121,6 +124,29 @@ def test_a_long_method_shows_progress_and_a_way_back(screens: Screens) -> None:
     assert not given(app, "board")
     app.button(key=state.STOP_REFINING).click().run()
     assert not linked(app, "method")
+
+
+def test_a_long_method_that_will_not_fit_begins_only_when_a_person_says_so(
+    screens: Screens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audit = FakeAudit(tail_polls=50)
+    cost = Forecast(400.0, 7 * 10**8, 4 * 10**9, 10**9, 10**12)
+    app = screens(audit, PAGE)
+    monkeypatch.setattr(costs, "of_method", lambda _audit, _name: cost)
+    monkeypatch.setattr(audit, "is_at_hand", lambda *_: False, raising=False)
+    app = screens_again(app, query=wrong_query(audit), method="tail")
+    assert "It will take about 7 min" in app.warning[0].value.replace("\\", "")
+    assert not given(app, "watch")
+    app.button(key=state.START_ANYWAY).click().run()
+    assert given(app, "watch")
+    assert "about 7 min" in written(app).replace("\\", "")
+
+
+def screens_again(app: AppTest, **link: str) -> AppTest:
+    """Draw a page with another link."""
+    for name, value in link.items():
+        app.query_params[name] = value
+    return app.run()
 
 
 def test_what_the_browser_fetches_early_is_what_the_server_draws(screens: Screens, audit: FakeAudit) -> None:

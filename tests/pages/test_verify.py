@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from forwardinf_core.audits import costs
 from forwardinf_core.audits.methods import method_named
 from forwardinf_core.errors import ModelError
+from forwardinf_core.jobs.forecast import Forecast
 from forwardinf_core.ui import state
 from forwardinf_core.verification import canaries, fidelity, hypothesis, removal
 from forwardinf_core.verification.canaries import CanaryOptions
@@ -24,6 +26,7 @@ from tests.pages.fake_verification import fake_check
 from tests.pages.test_overview import written
 
 PAGE = "verify.py"
+COST = Forecast(60.0, 7 * 10**8, 4 * 10**7, 10**12, 10**12)
 
 
 def test_the_controls_are_shown_with_their_thresholds(screens: Screens, audit: FakeAudit) -> None:
@@ -77,7 +80,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     monkeypatch.setattr(removal, "stored_removal", lambda *_: said["stored"])
     monkeypatch.setattr(removal, "is_instant", lambda *_: said["instant"])
     monkeypatch.setattr(removal, "check_removal", lambda *_: said["made"])
-    monkeypatch.setattr(removal, "reckon", lambda *_: removal.Reckoning(25, 312.0))
+    monkeypatch.setattr(costs, "of_trainings", lambda *_a, **_k: replace(COST, seconds=312.0))
     monkeypatch.setattr(removal, "start_removal", lambda _audit, options: started.append(options))
     return said
 
@@ -116,7 +119,7 @@ def test_what_takes_long_says_what_it_costs_and_waits_for_a_click(
 ) -> None:
     service["instant"] = False
     app = screens(audit, PAGE, **LINK, scope="model")
-    assert "25 trainings" in written(app)
+    assert "15 trainings" in written(app)
     assert "5 min" in written(app)
     assert service["started"] == []
     app.button(key=state.START_REMOVAL).click().run()
@@ -226,13 +229,29 @@ def test_a_fidelity_that_was_not_measured_says_what_it_costs(
     started: list[LdsOptions] = []
     monkeypatch.setattr(fidelity, "latest_lds", lambda _audit: None)
     monkeypatch.setattr(fidelity, "lds_options", lambda _audit: LdsOptions("tail"))
-    monkeypatch.setattr(removal, "seconds_of_trainings", lambda *_a, **_k: 1234.0)
+    monkeypatch.setattr(costs, "of_trainings", lambda *_a, **_k: replace(COST, seconds=1234.0))
     monkeypatch.setattr(fidelity, "start_lds", lambda _audit, options: started.append(options))
     app = screens(audit, PAGE, part="lds")
     assert "200 trainings" in written(app)
     assert "21 min" in written(app)
     app.button(key=state.START_LDS).click().run()
     assert started == [LdsOptions("tail")]
+
+
+def test_what_will_not_fit_has_to_be_confirmed_before_it_starts(
+    screens: Screens, audit: FakeAudit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[LdsOptions] = []
+    monkeypatch.setattr(fidelity, "latest_lds", lambda _audit: None)
+    monkeypatch.setattr(fidelity, "lds_options", lambda _audit: LdsOptions("tail"))
+    monkeypatch.setattr(costs, "of_trainings", lambda *_a, **_k: replace(COST, free_disk_bytes=1_000_000))
+    monkeypatch.setattr(fidelity, "start_lds", lambda _audit, options: started.append(options))
+    app = screens(audit, PAGE, part="lds")
+    assert "only 1 MB of disk are free" in str([warning.value for warning in app.warning]).replace("\\", "")
+    assert app.button(key=state.START_LDS).disabled
+    app.checkbox(key=f"{state.START_LDS}-anyway").check().run()
+    app.button(key=state.START_LDS).click().run()
+    assert len(started) == 1
 
 
 def fake_hypothesis(part: Part) -> Hypothesis:

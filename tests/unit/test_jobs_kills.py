@@ -76,7 +76,7 @@ def test_a_forecast_reckons_time_and_disk_by_unit() -> None:
     assert found.disk_bytes == 50_000
     assert not found.fits
     assert found.sentence == (
-        "It will take about 3 min, 1.0 GB of memory and 50 KB of disk. It will not fit: only 40 KB of disk are free."
+        "It will take about 3 min, 1.0 GB of memory, 50 KB of disk. It will not fit: only 40 KB of disk are free."
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from forwardinf_core.ui import address, state
-from forwardinf_core.ui.attribution.question import Project
+from forwardinf_core.ui.attribution.question import Project, is_quick
 from forwardinf_core.ui.wording import duration, plain, signed
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def method_panel(project: Project, answer: Attribution) -> None:
         st.selectbox(
             "Method",
             usable if answer.method.name in usable else [answer.method.name, *usable],
-            format_func=lambda name: known[name].title if name in known else name,
+            format_func=lambda name: choice_of(project, known[name].title if name in known else name, name),
             key=state.METHOD,
             on_change=lambda: address.go(method=st.session_state[state.METHOD]),
             label_visibility="collapsed",
@@ -45,6 +45,15 @@ def method_panel(project: Project, answer: Attribution) -> None:
             missing = [info for info in infos if not info.available]
             for info in missing:
                 st.caption(f"{plain(info.title)} is not available: {plain(info.why_not)}")
+
+
+def choice_of(project: Project, title: str, name: str) -> str:
+    """Return a method as it is offered: with the time it takes, where that is long."""
+    from forwardinf_core.audits.costs import of_method
+    from forwardinf_core.jobs.forecast import in_words
+
+    cost = None if is_quick(project, name) else of_method(project.audit, name)
+    return title if cost is None or cost.seconds is None else f"{title} · about {in_words(cost.seconds)}"
 
 
 def controls_panel(answer: Attribution) -> None:

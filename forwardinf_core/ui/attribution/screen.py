@@ -16,7 +16,7 @@ from forwardinf_core.ui.attribution.method_panel import controls_panel, method_p
 from forwardinf_core.ui.attribution.picker import picker
 from forwardinf_core.ui.attribution.query_card import query_card
 from forwardinf_core.ui.attribution.question import Project, answer, ask, job_for
-from forwardinf_core.ui.attribution.waiting import wait_for, which_answer
+from forwardinf_core.ui.attribution.waiting import confirm, must_confirm, wait_for, which_answer
 from forwardinf_core.ui.verify.summary import does_it_hold, trust_of_answers
 
 QUERY_WIDTH = 284  # pixels: four small tiles beside each other
@@ -47,9 +47,10 @@ def explained(project: Project, named: Address) -> None:
     question = found = None
     with rows, messages.guard():
         question = ask(project, named, named.query)
-        job = job_for(project, question)
-        if job is not None:
-            wait_for(project, job)
+        if must_confirm(project, question):
+            confirm(project, question)
+        elif (job := job_for(project, question)) is not None:
+            wait_for(project, question, job)
         else:
             found = answer(project, question)
             rows_panel(project, question, found)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from forwardinf_core.errors import AuditError
 from forwardinf_core.ui import address, frame, messages, state
-from forwardinf_core.ui.attribution.question import QUICK, REFINED, Project, Question
+from forwardinf_core.ui.attribution.question import QUICK, REFINED, Project, Question, is_quick
 from forwardinf_core.ui.components.watch import after, watch
 from forwardinf_core.ui.wording import plain
 from forwardinf_core.ui.work.panel import address_of
@@ -121,13 +122,51 @@ def has_ended(project: Project, job: str) -> bool:
     return progress.done or progress.fault is not None
 
 
-def wait_for(project: Project, job: str) -> None:
+def of_method(project: Project, method: str) -> str:
+    """Return a method with what an answer by it costs, in a few words."""
+    from forwardinf_core.audits.costs import of_method as cost_of_method
+
+    title = next((info.title for info in project.audit.methods() if info.name == method), method)
+    cost = cost_of_method(project.audit, method)
+    return title if cost is None else f"{title} · {cost.brief}"
+
+
+def must_confirm(project: Project, question: Question) -> bool:
+    """Say whether work on an answer will not fit, and nobody has said yet that it is to begin all the same."""
+    from forwardinf_core.audits.costs import of_method as cost_of_method
+
+    if is_quick(project, question.method) or question.asked in st.session_state.get(state.CONFIRMED, set()):
+        return False
+    cost = cost_of_method(project.audit, question.method)
+    if cost is None or cost.fits:
+        return False
+    return not project.audit.is_at_hand(question.query, question.method, question.target)
+
+
+def confirm(project: Project, question: Question) -> None:
+    """Say that an answer will not fit, and offer to begin all the same."""
+    from forwardinf_core.audits.costs import of_method as cost_of_method
+
+    cost = cost_of_method(project.audit, question.method)
+    if cost is not None:
+        messages.show_error(AuditError(cost.warning, hint=f"It will take {cost.brief}."))
+
+    def begin() -> None:
+        st.session_state.setdefault(state.CONFIRMED, set()).add(question.asked)
+
+    with st.container(horizontal=True):
+        st.button("Start it all the same", key=state.START_ANYWAY, icon=":material/play_arrow:", on_click=begin)
+        if QUICK in usable_methods(project):
+            st.button("Show the quick answer", key=state.STOP_REFINING, on_click=show, args=("",))
+
+
+def wait_for(project: Project, question: Question, job: str) -> None:
     """Draw the progress of a long answer in its place; it shows by itself when it is there."""
     take_up(project, job)
     fault = project.audit.progress(job).fault
     if fault is not None:
         stopped(job, fault)
     else:
-        at_work(project.ref, job)
+        at_work(project.ref, job, of_method(project, question.method))
     if QUICK in usable_methods(project):
         st.button("Show the quick answer", key=state.STOP_REFINING, on_click=show, args=("",))

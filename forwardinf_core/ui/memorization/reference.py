@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from forwardinf_core.ui import messages, state
+from forwardinf_core.ui import state
 from forwardinf_core.ui.attribution.question import Project
+from forwardinf_core.ui.work.cost import cost_of, start_button
 from forwardinf_core.ui.work.waiting import follow, newest
 
 if TYPE_CHECKING:
@@ -37,19 +38,23 @@ def reference_part(project: Project, found: Memorization) -> None:
             "retrained."
         )
         if can_be_retrained(project.audit):
-            st.button(
-                f"Measure it: retrain {ReferenceOptions().networks} networks",
-                key=state.MEM_RETRAIN,
-                icon=":material/model_training:",
-                type="tertiary",
-                on_click=start,
-                args=(project,),
-            )
+            measure_it(project, ReferenceOptions().networks)
+
+
+def measure_it(project: Project, networks: int) -> None:
+    """Draw what the retraining costs and the button that starts it, behind one more click: it is long."""
+    from forwardinf_core.audits.costs import of_trainings
+
+    with st.popover("Measure it", icon=":material/model_training:", type="tertiary"):
+        st.markdown(f"**{networks} networks** are trained on random halves of the rows, on this machine.")
+        cost = cost_of(project.audit, lambda rates: of_trainings(project.audit, networks, rates, share=0.5))
+        start_button(
+            "Start", cost, key=state.MEM_RETRAIN, icon=":material/play_arrow:", on_click=lambda: start(project)
+        )
 
 
 def start(project: Project) -> None:
     """Hand the retraining to the worker."""
     from forwardinf_core.audits.memorization import finding
 
-    with messages.guard():
-        finding.start(project.audit, reference=True)
+    finding.start(project.audit, reference=True)

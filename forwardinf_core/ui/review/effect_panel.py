@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
+from forwardinf_core.audits.costs import of_trainings
 from forwardinf_core.audits.decisions import Ledger
 from forwardinf_core.audits.review_effect import (
     ARMS,
     KIND,
+    SEEDS,
     TOP,
     Effect,
     EffectOptions,
@@ -24,6 +26,7 @@ from forwardinf_core.reports.exports.changes import changes_of
 from forwardinf_core.ui import messages, state
 from forwardinf_core.ui.review.session import Desk
 from forwardinf_core.ui.wording import counted, share
+from forwardinf_core.ui.work.cost import cost_of, start_button
 from forwardinf_core.ui.work.waiting import follow, newest
 
 CLASSES_SHOWN = 20
@@ -72,14 +75,22 @@ def effect_panel(desk: Desk, ledger: Ledger) -> None:
             return
     trained = "The last layer is" if chosen == "head" else "Nine networks are"
     st.caption(f"{trained} trained on the rows as they are, as reviewed, and without the top {int(k):,} unreviewed.")
-    st.button("Train and compare", key=state.EFFECT_START, type="primary", on_click=start, args=(desk, options))
+    cost = None
+    if chosen == "model":
+        cost = cost_of(audit, lambda rates: of_trainings(audit, len(ARMS) * len(SEEDS), rates))
+    start_button(
+        "Train and compare",
+        cost,
+        key=state.EFFECT_START,
+        icon=":material/play_arrow:",
+        on_click=lambda: start(desk, options),
+    )
 
 
 def start(desk: Desk, options: EffectOptions) -> None:
     """Make the comparison where that takes seconds, else hand it to the worker."""
-    with messages.guard():
-        audit = desk.project.audit
-        (effect_now if is_quick(audit, options) else start_effect)(audit, options)
+    audit = desk.project.audit
+    (effect_now if is_quick(audit, options) else start_effect)(audit, options)
 
 
 def shown(found: Effect) -> None:

@@ -10,6 +10,7 @@ from forwardinf_core.ui import address, messages, state
 from forwardinf_core.ui.attribution.question import Project
 from forwardinf_core.ui.components.lights import lights
 from forwardinf_core.ui.verify.summary import lamps_of
+from forwardinf_core.ui.work.cost import cost_of, start_button
 from forwardinf_core.ui.work.waiting import follow, newest
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from forwardinf_core.verification.checks import Check, Light
 
 SCOPES = ("head", "model")
+CANARY_TRAININGS = 2
 SCOPE_WORDS = {"head": "Last layer", "model": "Whole network"}
 PLANTING = (
     "In a copy of the training rows, 25 test rows are added with their right label and 5% of the labels are made "
@@ -49,6 +51,7 @@ def checks_part(project: Project) -> None:
 
 def canaries(project: Project, scope: str) -> None:
     """Draw what was found of what was planted, or the way to find out."""
+    from forwardinf_core.audits.costs import of_trainings
     from forwardinf_core.verification import canaries as service
 
     options = service.canary_options(project.audit, cast("CanaryScope", scope))
@@ -64,26 +67,28 @@ def canaries(project: Project, scope: str) -> None:
     if job is not None:
         follow(project.ref, job)
         return
-    with st.container(border=True, horizontal=True, vertical_alignment="center"):
-        st.markdown(cost_of(project, options))
-        if st.button("Plant and look", key=state.START_CANARIES, type="primary", icon=":material/egg:"):
-            if service.is_instant(project.audit, options):
-                with st.spinner("Planting, refitting, looking"):
-                    service.check_canaries(project.audit, options)
-            else:
-                service.start_canaries(project.audit, options)
-            st.rerun()
+    instant = service.is_instant(project.audit, options)
+
+    def start() -> None:
+        (service.check_canaries if instant else service.start_canaries)(project.audit, options)
+
+    with st.container(border=True, gap="small"):
+        st.markdown(words_of(project, options))
+        cost = None
+        if scope == "model":
+            cost = cost_of(project.audit, lambda rates: of_trainings(project.audit, CANARY_TRAININGS, rates))
+        start_button("Plant and look", cost, key=state.START_CANARIES, icon=":material/egg:", on_click=start)
 
 
-def cost_of(project: Project, options: CanaryOptions) -> str:
-    """Say what the work will cost."""
+def words_of(project: Project, options: CanaryOptions) -> str:
+    """Say what the work is."""
     from forwardinf_core.verification import canaries as service
 
     if service.is_instant(project.audit, options):
         return "Nothing planted yet. It takes a few seconds."
     if options.scope == "head":
         return "Nothing planted yet. The last layer is refitted in the background."
-    return "Nothing planted yet. Two trainings of the whole network and their scores, in the background: minutes."
+    return "Nothing planted yet. Two trainings of the whole network and their scores, in the background."
 
 
 def controls(project: Project) -> None:

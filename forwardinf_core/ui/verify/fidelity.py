@@ -10,6 +10,7 @@ import streamlit as st
 from forwardinf_core.ui import state
 from forwardinf_core.ui.attribution.question import Project
 from forwardinf_core.ui.wording import counted, duration, plain
+from forwardinf_core.ui.work.cost import cost_of, start_button
 from forwardinf_core.ui.work.waiting import follow, newest
 
 if TYPE_CHECKING:
@@ -42,24 +43,18 @@ def fidelity_part(project: Project) -> None:
 
 def offer(project: Project, options: LdsOptions) -> None:
     """Say what the score will cost and offer to begin."""
-    from forwardinf_core.verification import removal
+    from forwardinf_core.audits.costs import of_trainings
 
     trainings = options.subsets * options.seeds
-    seconds = removal.seconds_of_trainings(project.audit, trainings, share=0.5)
     with st.container(border=True, gap="small"):
-        about = f", about **{duration(seconds)}** on this machine" if math.isfinite(seconds) else ""
-        st.markdown(f"**{trainings} trainings** on half of the rows{about}.")
+        st.markdown(f"**{trainings} trainings** on half of the rows, on this machine.")
+        cost = cost_of(project.audit, lambda rates: of_trainings(project.audit, trainings, rates, share=0.5))
         st.caption(
             f"{options.subsets} halves with {options.seeds} seeds, {options.queries} random test rows as queries. "
             "Trainings are kept: stopped, it goes on where it was."
         )
-        st.button(
-            "Start",
-            key=state.START_LDS,
-            type="primary",
-            icon=":material/play_arrow:",
-            on_click=start,
-            args=(project, options),
+        start_button(
+            "Start", cost, key=state.START_LDS, icon=":material/play_arrow:", on_click=lambda: start(project, options)
         )
 
 

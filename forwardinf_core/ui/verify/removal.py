@@ -15,7 +15,8 @@ from forwardinf_core.ui.attribution.question import Project, Question, answer, a
 from forwardinf_core.ui.components.card import card
 from forwardinf_core.ui.components.gallery import gallery
 from forwardinf_core.ui.verify.removal_chart import removal_chart
-from forwardinf_core.ui.wording import class_name, counted, duration, plain, share
+from forwardinf_core.ui.wording import class_name, counted, plain, share
+from forwardinf_core.ui.work.cost import cost_of, start_button
 from forwardinf_core.ui.work.waiting import follow, newest
 
 if TYPE_CHECKING:
@@ -135,16 +136,15 @@ def choices(project: Project) -> tuple[str, int]:
 
 def offer(project: Project, options: RemovalOptions) -> None:
     """Say what the check will cost and offer to start it."""
+    from forwardinf_core.audits.costs import of_trainings
     from forwardinf_core.verification import removal as service
 
     with st.container(border=True, gap="small"):
+        cost = None
         if options.scope == "model":
-            cost = service.reckon(project.audit, options)
-            st.markdown(
-                f"**{cost.trainings} trainings**, about **{duration(cost.seconds)}** on this machine."
-                if math.isfinite(cost.seconds)
-                else f"**{cost.trainings} trainings.**"
-            )
+            trainings = service.trainings_of(options)
+            st.markdown(f"**{trainings} trainings** on this machine.")
+            cost = cost_of(project.audit, lambda rates: of_trainings(project.audit, trainings, rates))
             st.caption(
                 f"{options.seeds} seeds, each trained on all rows, without the {options.k} most helpful, without as "
                 "many at random, at random of the same labels, and without the most harmful. Trainings are kept: "
@@ -152,13 +152,12 @@ def offer(project: Project, options: RemovalOptions) -> None:
             )
         else:
             st.markdown(f"The last layer is refitted {5 * options.seeds} times, in the background.")
-        st.button(
+        start_button(
             "Start",
+            cost,
             key=state.START_REMOVAL,
-            type="primary",
             icon=":material/play_arrow:",
-            on_click=start,
-            args=(project, options),
+            on_click=lambda: start(project, options),
         )
 
 

@@ -6,14 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import streamlit as st
-
 from forwardinf_core.ui import messages
+from forwardinf_core.ui.frame import TracingProject
+from forwardinf_core.ui.work.cost import cost_of, start_button
 from forwardinf_core.ui.work.waiting import follow, newest
 
 if TYPE_CHECKING:
     from forwardinf_core.ui.attribution.question import Project
-    from forwardinf_core.ui.frame import TracingProject
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +36,10 @@ def wait_or_offer(project: Project | TracingProject, offer: Offer, start: Callab
         if job.is_active:
             return
     messages.show_empty(offer.title, offer.hint, icon=offer.icon)
+    cost = None
+    if not isinstance(project, TracingProject):
+        from forwardinf_core.audits.costs import of_audit
 
-    def begin() -> None:
-        with messages.guard():
-            start()
-
-    st.button(offer.button, key=offer.key, type="primary", icon=":material/search:", on_click=begin)
+        audit = project.audit
+        cost = cost_of(audit, lambda rates: of_audit(audit, offer.kind, rates))
+    start_button(offer.button, cost, key=offer.key, icon=":material/search:", on_click=start)

@@ -1,0 +1,248 @@
+"""What long work will cost, before it begins: a dry run of a few batches, and how many passes each kind of work takes.
+
+The dry run (``projects.forecast``) is made once for a model and its training rows, away from any screen, and kept. How
+many passes work takes was measured on digits and on images of 32 × 32 (docs/screens.md); a test holds it to a factor of
+3. Caches that are on disk already are not reckoned again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import shutil
+import threading
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter, ValidationError
+
+from forwardinf_core.audits.methods import Method, method_named
+from forwardinf_core.audits.preparation import FACTOR_ROWS, FITTED
+from forwardinf_core.errors import AuditError
+from forwardinf_core.influence.head import MOST_PARAMETERS
+from forwardinf_core.jobs.execution import available_threads
+from forwardinf_core.jobs.forecast import Forecast, free_memory_bytes
+from forwardinf_core.projects.forecast import Forecast as Rates
+from forwardinf_core.projects.forecast import forecast
+from forwardinf_core.store.chunks import MANIFEST
+from forwardinf_core.store.files import read_json, write_bytes
+
+if TYPE_CHECKING:
+    from forwardinf_core.audits.audit import Audit
+
+LOG = logging.getLogger(__name__)
+PROGRAM_BYTES = 480_000_000  # PyTorch and the libraries, before any row
+AUDIT_BYTES = 300_000_000  # what a search of all rows holds beside
+SCORE_BYTES, BYTES_OF_AUDIT = 40, 400  # a row of a finished answer, and of a finished audit, on disk
+FLOAT_BYTES = 4
+MOST_KEPT = 200  # forecasts in memory
+START_S = 4.0  # a process that begins: libraries, model, the graph it is exported to
+PASSES_OF_SCORING = {"head": 0.01, "tail": 0.25, "full": 1.05, "cascade": 0.15}  # by scope, a query (docs/method.md)
+PASSES_OF_FACTORS = 10.0  # EK-FAC's two reads, over the rows that it samples
+PASSES_OF_BLOCK = 0.9  # the subspace's dense block
+PASSES_OF_DIAGONAL = 3.0
+PASSES_OF_EXACT = {True: 1.0, False: 5.0}  # the head's, and a gradient of every row
+PASSES_OF_AN_ITERATION = 1.2  # of conjugate gradients
+PASSES_OF_A_STEP = 4  # forward, backward (twice as much) and the optimiser with augmentation, in forward passes
+PASSES_OVER_TEST = 2  # as they are and mirrored
+PASSES_OF_AUDIT = {"leakage": 8.0, "memorization": 2.0, "mislabels": 40.0}
+_RATES: TypeAdapter[Rates] = TypeAdapter(Rates)
+_known: dict[Path, tuple[str, Rates]] = {}
+_measuring: set[Path] = set()
+_reckoned: dict[str, Forecast] = {}
+_turn = threading.Lock()
+
+
+def measured(audit: Audit) -> Rates | None:
+    """Return what the dry run found for this model and these rows on this machine, None where there was none yet."""
+    file, stamp = _file(audit), _stamp(audit)
+    known = _known.get(file)
+    if known is None or known[0] != stamp:
+        try:
+            kept = json.loads(file.read_bytes())
+            known = (str(kept["stamp"]), _RATES.validate_python(kept["rates"]))
+        except (OSError, ValueError, KeyError, TypeError, ValidationError):
+            return None  # never made, or of an earlier program: made anew
+        _known[file] = known
+    return known[1] if known[0] == stamp else None
+
+
+def measure(audit: Audit) -> Rates:
+    """Make the dry run and keep what it found. Costs about a second."""
+    rates = forecast(audit.model, audit.train)
+    _known[_file(audit)] = _stamp(audit), rates
+    write_bytes(_file(audit), json.dumps({"stamp": _stamp(audit), "rates": asdict(rates)}).encode())
+    return rates
+
+
+def measure_aside(audit: Audit) -> None:
+    """See that the dry run is made, in a thread of its own, once."""
+    file = _file(audit)
+    with _turn:
+        if file in _measuring or measured(audit) is not None:
+            return
+        _measuring.add(file)
+
+    def work() -> None:
+        try:
+            measure(audit)
+        except AuditError as error:
+            LOG.warning("the cost of work could not be measured: %s", error)
+        finally:
+            _measuring.discard(file)
+
+    threading.Thread(target=work, name="measure-cost", daemon=True).start()
+
+
+def of_method(audit: Audit, name: str) -> Forecast | None:
+    """Return what one more answer costs, None while nothing is measured; looks at caches only when they change."""
+    rates, caches = measured(audit), audit.project.audit_dir / "caches"
+    if rates is None:
+        return None
+    changed = caches.stat().st_mtime_ns if caches.is_dir() else 0
+    key = f"{_file(audit)} {_stamp(audit)} {changed} {name}"
+    if key not in _reckoned:
+        if len(_reckoned) > MOST_KEPT:
+            _reckoned.clear()
+        _reckoned[key] = of_attribution(audit, method_named(name), rates)
+    free = shutil.disk_usage(audit.folder).free
+    return replace(_reckoned[key], free_disk_bytes=free, free_memory_bytes=free_memory_bytes())
+
+
+def of_attribution(audit: Audit, method: Method, rates: Rates, *, queries: int = 1) -> Forecast:
+    """Return what answers by a method cost, with the caches and the curvature that are missing."""
+    n_rows, place = len(audit.train), "full" if method.scope == "cascade" else method.scope
+    passes = queries * PASSES_OF_SCORING[method.scope]
+    reads = 1.0 if method.scope == "full" else 0.0  # of the rows themselves
+    disk = queries * n_rows * (SCORE_BYTES + FLOAT_BYTES * len(audit.classes))
+    memory = PROGRAM_BYTES + rates.memory_bytes
+    for scope in {"head", "full"} if method.scope == "cascade" else {method.scope}:
+        if not audit.is_ready(scope):
+            passes, reads = passes + 1, reads + 1
+            disk += cache_bytes(audit, scope, rates)
+    if place == "tail":
+        memory += cache_bytes(audit, place, rates)  # memory-mapped, and read
+    if method.curvature == "cg":
+        passes += queries * PASSES_OF_AN_ITERATION * method.iterations
+    if method.curvature is not None:
+        memory += curvature_bytes(audit, method)
+        if not is_fitted(audit, place, method):
+            passes += passes_of_fitting(method, n_rows)
+            reads += place == "full"
+            disk += curvature_bytes(audit, method)
+    return judged(audit, passes * rates.forward_seconds + reads * rates.decode_seconds, memory, disk)
+
+
+def of_audit(audit: Audit, kind: str, rates: Rates) -> Forecast | None:
+    """Return what a search of all rows costs (leakage, memorisation, wrong labels); None for other kinds of work."""
+    if kind not in PASSES_OF_AUDIT:
+        return None
+    share = (len(audit.train) + PASSES_OVER_TEST * len(audit.test)) / len(audit.train)
+    seconds = share * (PASSES_OF_AUDIT[kind] * rates.forward_seconds + rates.decode_seconds)
+    disk = len(audit.train) * BYTES_OF_AUDIT + (0 if audit.is_ready("head") else cache_bytes(audit, "head", rates))
+    memory = PROGRAM_BYTES + AUDIT_BYTES + rates.memory_bytes + 2 * cache_bytes(audit, "head", rates)
+    return judged(audit, seconds, memory, disk)
+
+
+def of_every(audit: Audit, rates: Rates) -> dict[str, Forecast]:
+    """Return what the first long work of each sort costs, by what it is called on the command line."""
+    found = {
+        f"attribute --method {info.name}": of_attribution(audit, method_named(info.name), rates)
+        for info in audit.methods()
+        if info.available
+    }
+    for kind in PASSES_OF_AUDIT:
+        cost = of_audit(audit, kind, rates)
+        if cost is not None:
+            found[kind] = cost
+    return found
+
+
+def of_trainings(audit: Audit, trainings: int, rates: Rates, *, share: float = 1.0) -> Forecast:
+    """Return what retraining the model costs, so many times on a share of the rows.
+
+    Raises ModelError, saying what is possible instead, where the model cannot be retrained.
+    """
+    from forwardinf_core.verification.recipes import epochs_of
+
+    passes = PASSES_OF_A_STEP * epochs_of(audit) * share * trainings
+    outputs = trainings * (len(audit.train) + len(audit.test)) * len(audit.classes) * FLOAT_BYTES
+    memory = PROGRAM_BYTES + 3 * rates.memory_bytes + 2 * rates.pixel_cache_bytes
+    seconds = passes * rates.forward_seconds + rates.decode_seconds
+    return judged(audit, seconds, memory, outputs + rates.pixel_cache_bytes)
+
+
+def judged(audit: Audit, seconds: float, memory_bytes: int, disk_bytes: int) -> Forecast:
+    """Return a cost held against what is free on this machine."""
+    free = shutil.disk_usage(audit.folder).free
+    return Forecast(START_S + seconds, memory_bytes, disk_bytes, free, free_memory_bytes())
+
+
+def cache_bytes(audit: Audit, scope: str, rates: Rates) -> int:
+    """Return the size of a scope's cache on disk."""
+    activations = {"head": rates.head_cache_bytes, "tail": rates.tail_cache_bytes}.get(scope) or 0
+    return activations + len(audit.train) * FLOAT_BYTES * (len(audit.classes) + 1)
+
+
+def passes_of_fitting(method: Method, n_rows: int) -> float:
+    """Return how many passes over all rows the fit of a curvature takes."""
+    factors = PASSES_OF_FACTORS * min(1.0, FACTOR_ROWS / n_rows)
+    match method.curvature:
+        case "ekfac" | "cg":
+            return factors
+        case "subspace":
+            return factors + PASSES_OF_BLOCK
+        case "diagonal":
+            return PASSES_OF_DIAGONAL
+    return PASSES_OF_EXACT[method.scope == "head"]
+
+
+def curvature_bytes(audit: Audit, method: Method) -> int:
+    """Return about how large a fitted curvature is."""
+    shapes = _moved(audit, method.scope)
+    numbers = sum(rows * columns for rows, columns in shapes)
+    if method.scope == "head" and numbers <= MOST_PARAMETERS:
+        return FLOAT_BYTES * numbers**2
+    factors = sum(rows**2 + columns**2 + rows * columns for rows, columns in shapes)
+    match method.curvature:
+        case "diagonal":
+            return FLOAT_BYTES * numbers
+        case "fisher":
+            return FLOAT_BYTES * (len(audit.train) * numbers if method.scope != "head" else factors)
+        case "subspace":
+            return FLOAT_BYTES * (factors + min(method.rank, numbers) ** 2)
+    return FLOAT_BYTES * factors
+
+
+def is_fitted(audit: Audit, scope: str, method: Method) -> bool:
+    """Say whether a curvature of this kind lies on disk; opens no model."""
+    wanted = {"scope": scope, "step": "ekfac" if method.curvature == "cg" else method.curvature}
+    for manifest in (audit.project.audit_dir / "caches").glob(f"curvature-*/{MANIFEST}"):
+        found = read_json(manifest)
+        if not isinstance(found, dict) or not (manifest.parent / f"{FITTED}.safetensors").is_file():
+            continue
+        options, prints = found.get("options"), found.get("fingerprints")
+        same = isinstance(options, dict) and wanted.items() <= options.items()
+        if same and prints == {"model": audit.model.fingerprint, "train": audit.train.fingerprint}:
+            return True
+    return False
+
+
+def _moved(audit: Audit, scope: str) -> list[tuple[int, int]]:
+    """Return rows and columns of every weight that a scope's step moves."""
+    names = {"head": (audit.model.head or "",), "tail": audit.model.tail or ()}.get(scope, ("",))
+    found = []
+    for name, value in audit.model.module.named_parameters():
+        if value.ndim > 1 and any(not part or name.startswith(f"{part}.") for part in names):
+            found.append((value.shape[0], value.numel() // value.shape[0] + 1))  # with its bias
+    return found
+
+
+def _file(audit: Audit) -> Path:
+    return audit.project.audit_dir / "cost.json"
+
+
+def _stamp(audit: Audit) -> str:
+    return f"{audit.model.fingerprint} {audit.train.fingerprint} {platform.node()} {available_threads()}"
