@@ -40,7 +40,7 @@ FLOAT_BYTES = 4
 MOST_KEPT = 200  # forecasts in memory
 START_S = 4.0  # a process that begins: libraries, model, the graph it is exported to
 PASSES_OF_SCORING = {"head": 0.01, "tail": 0.25, "full": 1.05, "cascade": 0.15}  # by scope, a query (docs/method.md)
-PASSES_OF_FACTORS = 10.0  # EK-FAC's two reads, over the rows that it samples
+PASSES_OF_FACTORS = {"head": 7.0, "tail": 7.0, "full": 17.0, "cascade": 17.0}  # EK-FAC's reads of the rows it samples
 PASSES_OF_BLOCK = 0.9  # the subspace's dense block
 PASSES_OF_DIAGONAL = 3.0
 PASSES_OF_EXACT = {True: 1.0, False: 5.0}  # the head's, and a gradient of every row
@@ -188,7 +188,7 @@ def cache_bytes(audit: Audit, scope: str, rates: Rates) -> int:
 
 def passes_of_fitting(method: Method, n_rows: int) -> float:
     """Return how many passes over all rows the fit of a curvature takes."""
-    factors = PASSES_OF_FACTORS * min(1.0, FACTOR_ROWS / n_rows)
+    factors = PASSES_OF_FACTORS[method.scope] * min(1.0, FACTOR_ROWS / n_rows)
     match method.curvature:
         case "ekfac" | "cg":
             return factors

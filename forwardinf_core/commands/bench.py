@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     group.command("memory")(memory)
     group.command("jobs")(jobs)
     group.command("kills")(kills)
+    group.command("forecast")(forecast)
     group.command("tracing")(tracing)
     bench_compare.register(group)
     bench_leakage.register_in(group)
@@ -48,6 +49,34 @@ def engine(
     marks = {True: "met", False: "NOT met", None: ""}
     rows = [(f.name, f"{f.value:.3g} {f.unit}".strip(), f.target, marks[f.met], f.how) for f in figures]
     print_table(("figure", "measured", "target", "", "how"), rows)
+
+
+def forecast(
+    project: Annotated[str, typer.Argument(help="A folder or demo:NAME; works on a copy.")] = "demo:digits",
+    as_json: AsJson = False,
+) -> None:
+    """What long work is said to cost, against what it does cost."""
+    import tempfile
+
+    from forwardinf_core.benchmarks.forecasts import compare
+    from forwardinf_core.commands.folder import project_folder
+    from forwardinf_core.jobs.forecast import in_bytes
+
+    with tempfile.TemporaryDirectory() as folder:
+        found = compare(project_folder(project).root, Path(folder))
+    if as_json:
+        print_json([asdict(one) for one in found])
+        return
+    rows = [
+        (
+            one.work,
+            f"{one.said_s:.1f} / {one.took_s:.1f}",
+            f"{in_bytes(one.said_memory_bytes)} / {in_bytes(one.peak_bytes)}",
+            f"{in_bytes(one.said_disk_bytes)} / {in_bytes(one.grown_bytes)}",
+        )
+        for one in found
+    ]
+    print_table(("work", "seconds, said / took", "memory", "disk"), rows)
 
 
 def memory(

@@ -270,6 +270,17 @@ def test_finished_rows_are_forgotten_in_the_end(tmp_path: Path, monkeypatch: pyt
         assert [row.id for row in session.query(JobRow)] == [3, 4, 5]
 
 
+def test_a_worker_that_may_not_write_into_the_project_says_so_in_a_sentence(project: Path) -> None:
+    (project / ".audit").mkdir()
+    (project / ".audit" / "work").touch()  # no folder can be made there, whoever we are
+    state = ended(run.submit("toy-memory", project, toy_jobs.ToyOptions()))
+    assert state.state == "failed"
+    assert "could not be written" in state.error
+    assert "fault of the program" not in state.error
+    (project / ".audit" / "work").unlink()
+    assert ended(run.retry(state.id)).state == "done"
+
+
 ADAPTER = (
     "import torch\n\n\ndef build_model():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 2))\n"
 )
