@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
-from forwardinf_core.audits.methods import Method, method_named
+from forwardinf_core.audits.methods import Method, method_named, shortlisting
 from forwardinf_core.audits.preparation import FACTOR_ROWS, FITTED
 from forwardinf_core.errors import AuditError
 from forwardinf_core.influence.head import MOST_PARAMETERS
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 PROGRAM_BYTES = 480_000_000  # PyTorch and the libraries, before any row
 AUDIT_BYTES = 300_000_000  # what a search of all rows holds beside
-SCORE_BYTES, BYTES_OF_AUDIT = 40, 400  # a row of a finished answer, and of a finished audit, on disk
+SCORE_BYTES = 40  # a row of a finished answer on disk
+BYTES_OF_AUDIT = {"leakage": 2_400, "memorization": 45, "mislabels": 375}  # a row of what it reads
+PLANTED = 1_400  # rows that leakage makes to learn from
 FLOAT_BYTES = 4
 MOST_KEPT = 200  # forecasts in memory
 START_S = 4.0  # a process that begins: libraries, model, the graph it is exported to
@@ -124,6 +126,8 @@ def of_attribution(audit: Audit, method: Method, rates: Rates, *, queries: int =
             disk += cache_bytes(audit, scope, rates)
     if place == "tail":
         memory += cache_bytes(audit, place, rates)  # memory-mapped, and read
+    if method.scope == "cascade" and not is_fitted(audit, "head", head := shortlisting(method)):
+        disk += curvature_bytes(audit, replace(head, scope="head"))
     if method.curvature == "cg":
         passes += queries * PASSES_OF_AN_ITERATION * method.iterations
     if method.curvature is not None:
@@ -141,7 +145,8 @@ def of_audit(audit: Audit, kind: str, rates: Rates) -> Forecast | None:
         return None
     share = (len(audit.train) + PASSES_OVER_TEST * len(audit.test)) / len(audit.train)
     seconds = share * (PASSES_OF_AUDIT[kind] * rates.forward_seconds + rates.decode_seconds)
-    disk = len(audit.train) * BYTES_OF_AUDIT + (0 if audit.is_ready("head") else cache_bytes(audit, "head", rates))
+    rows = len(audit.train) + (PASSES_OVER_TEST * len(audit.test) + PLANTED if kind == "leakage" else 0)
+    disk = rows * BYTES_OF_AUDIT[kind] + (0 if audit.is_ready("head") else cache_bytes(audit, "head", rates))
     memory = PROGRAM_BYTES + AUDIT_BYTES + rates.memory_bytes + 2 * cache_bytes(audit, "head", rates)
     return judged(audit, seconds, memory, disk)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,120}")
 MANIFEST = "manifest.json"
+SEAL = "seal"
 
 
 class ChunkStore:
@@ -59,7 +60,7 @@ class ChunkStore:
         from safetensors.torch import save
 
         own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        write_bytes(self._path(key), save(own, {"sha256": digest_of(own), "binding": self._binding_key}))
+        write_bytes(self._path(key), save(own, {SEAL: self._seal_of(own)}))
 
     def keys(self) -> list[str]:
         """Return the names of the chunks on disk, sorted; they are verified when they are read."""
@@ -89,9 +90,11 @@ class ChunkStore:
             metadata = json.loads(content[8 : 8 + length])["__metadata__"]
         except (SafetensorError, struct.error, ValueError, KeyError):
             return None
-        if metadata.get("binding") != self._binding_key or metadata.get("sha256") != digest_of(tensors):
-            return None
-        return tensors
+        return tensors if metadata.get(SEAL) == self._seal_of(tensors) else None
+
+    def _seal_of(self, tensors: Mapping[str, Tensor]) -> str:
+        """Return digest and binding in one entry: the order of several would differ from file to file."""
+        return f"{digest_of(tensors)} {self._binding_key}"
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:

@@ -6,7 +6,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,7 +19,6 @@ from forwardinf_core.audits.methods import method_named
 from forwardinf_core.audits.mislabels.finding import FindOptions
 from forwardinf_core.audits.opening import load_audit
 from forwardinf_core.jobs import run
-from forwardinf_core.projects import forecast as dry_run
 from forwardinf_core.projects.forecast import forecast
 from forwardinf_core.store.files import allocated_bytes
 
@@ -41,7 +39,6 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Count processor time, of one thread."""
     threads = torch.get_num_threads()
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(dry_run, "time", SimpleNamespace(perf_counter=time.process_time))
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)

@@ -57,6 +57,12 @@ def test_a_chunk_comes_back_bit_equal(tmp_path: Path) -> None:
     assert store.keys() == ["rows-0"]
 
 
+def test_equal_chunks_are_equal_files(tmp_path: Path) -> None:
+    for number in range(8):
+        ChunkStore(tmp_path / str(number), BOUND).put("rows-0", chunk(1))
+    assert len({(tmp_path / str(number) / "rows-0.safetensors").read_bytes() for number in range(8)}) == 1
+
+
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "foreign"])
 def test_a_damaged_chunk_is_discarded(tmp_path: Path, damage: str) -> None:
     store = ChunkStore(tmp_path / "chunks", BOUND)

@@ -27,9 +27,9 @@ def comparison(project: Project, named: address.Address) -> None:
     questions = [replace(ask(project, named, query), method=QUICK) for query in (named.query, named.compare)]
     found = [answer(project, question) for question in questions]
     likeness = answers.liken(found[0], found[1], SHOWN)
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(summary(likeness))
-        st.space("stretch")
+    said, buttons = st.columns([2, 1], vertical_alignment="center")
+    said.markdown(summary(likeness))
+    with buttons.container(horizontal=True, horizontal_alignment="right"):
         st.button("Swap", key=state.SWAP, icon=":material/swap_horiz:", on_click=swap)
         st.button("Stop comparing", key=state.STOP_COMPARING, icon=":material/close:", on_click=stop)
     for name, column, question, own in zip(
@@ -42,12 +42,16 @@ def comparison(project: Project, named: address.Address) -> None:
 def summary(likeness: answers.Likeness) -> str:
     """Say in one line what the two answers share."""
     parts = [
-        f"{counted(len(likeness.helped), 'row')} helped both" if likeness.helped else "No shown row helped both",
-        f"{counted(len(likeness.hurt), 'row')} hurt both" if likeness.hurt else "none hurt both",
+        f"{counted(len(rows), 'row')} {words}"
+        for rows, words in (
+            (likeness.helped, "helped both"),
+            (likeness.hurt, "hurt both"),
+            (likeness.crossed, "helped one and hurt the other"),
+        )
+        if rows
     ]
-    if likeness.crossed:
-        parts.append(f"{len(likeness.crossed)} helped one and hurt the other")
-    return f"{', '.join(parts)}. Rank agreement over all rows: **{likeness.agreement:+.2f}**".replace("-", "\u2212")
+    shared = ", ".join(parts) or "No shown row is shared"
+    return f"{shared}. Rank agreement over all rows: **{likeness.agreement:+.2f}**".replace("-", "\u2212")
 
 
 def one_side(project: Project, question: Question, own: Attribution, likeness: answers.Likeness, name: str) -> None:
@@ -55,20 +59,21 @@ def one_side(project: Project, question: Question, own: Attribution, likeness: a
     with st.container(border=True):
         st.caption(plain(spoken_name(question.query, project.audit.content)).capitalize())
         card(card_of(project, question, width=CARD_WIDTH), key=state.side(state.QUERY_CARD, name))
-    both = likeness.helped | likeness.hurt | likeness.crossed
     sides = []
     for rows, helped in ((own.scores.top(SHOWN), True), (own.scores.bottom(SHOWN), False)):
         side = side_of(project, own, rows, helped=helped)
-        tiles = [marked(tile, position in both) for tile, position in zip(side.tiles, rows.tolist(), strict=True)]
+        tiles = [marked(tile, position, likeness) for tile, position in zip(side.tiles, rows.tolist(), strict=True)]
         label = f"{side.label} {spoken_name(question.query, project.audit.content)}"
         sides.append(replace(side, label=label, tiles=tuple(tiles)))
     shown = Board(asked=question.asked, selected="", sides=tuple(sides))
     board(shown, key=state.side(state.BOARD, name), on_select=lambda _row: None)
 
 
-def marked(tile: Tile, shared: bool) -> Tile:
-    """Return the tile with a badge where the other query shows the same row."""
-    return replace(tile, badge="both") if shared else tile
+def marked(tile: Tile, position: int, likeness: answers.Likeness) -> Tile:
+    """Return the tile with a badge where the other query shows the same row: on the same side, or on the other."""
+    if position in likeness.crossed:
+        return replace(tile, badge="crossed")
+    return replace(tile, badge="both") if position in likeness.helped | likeness.hurt else tile
 
 
 def swap() -> None:

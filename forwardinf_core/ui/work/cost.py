@@ -36,7 +36,7 @@ def cost_of(audit: Audit, reckon: Reckon) -> Forecast | None:
         return None
     found = reckon(rates)
     if found is not None:
-        st.caption(f":material/schedule: {plain(found.brief.capitalize())}")
+        st.caption(f":material/schedule: {plain(found.brief[:1].upper() + found.brief[1:])}")
     return found
 
 
