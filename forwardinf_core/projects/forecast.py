@@ -1,6 +1,6 @@
 """What a run on a project will cost, measured on a few batches.
 
-In the processor time of one thread: with all threads at work it passes as fast as the clock does on an idle machine, and
+In the processor time of one thread: with all threads at work it passes as the clock does on an idle machine, and
 other programs do not change it.
 """
 
