@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from forwardinf_core.audits.memorization.reference import reference_of_chances
 from forwardinf_core.benchmarks.memorization import Measured, Rank, halves_of, rank_correlation
 from forwardinf_core.errors import DataError
-from forwardinf_core.influence.language import LanguageModelling
+from forwardinf_core.influence.language import LanguageModelling, TokenLogOdds
 from forwardinf_core.influence.language_curvature import LanguageCurvatureKind, fit_language_curvature
 from forwardinf_core.influence.language_parts import LanguageScope, matrices_of
 from forwardinf_core.models.language import LanguageModel
@@ -38,7 +38,8 @@ DEMO = "demo sentences"
 N_TEXTS, DRAW_SEED, MODEL_SEED = 1_000, 11, 5_000
 SHAPE = LanguageShape(vocabulary=1_024, width=64, layers=2, heads=2, context=64)
 TRAINING = LanguageTraining(epochs=14, batch_tokens=512, learning_rate=5e-3)
-STEPS: tuple[tuple[LanguageScope, LanguageCurvatureKind, float], ...] = (
+Step = tuple[LanguageScope, LanguageCurvatureKind, float]
+STEPS: tuple[Step, ...] = (
     ("blocks", "ekfac", 0.1),
     ("blocks", "ekfac", 1e-3),
     ("blocks", "diagonal", 0.1),
@@ -134,20 +135,19 @@ def all_scores(corpus: Corpus, module: nn.Module) -> dict[str, Scores]:
         "loss a token": total / counted,
         "tokens": counted.astype(np.float64),
     }
-    for scope, kind, damping in STEPS:
-        own = own_influences(corpus, module, scope, kind, damping)
-        name = f"self-influence, {scope}, {kind}, damping {damping:g}"
-        found[name] = own
-        found[f"{name}, a token"] = own / counted
+    for words, objective in (("self-influence", corpus.model.objective), ("the same of log-odds", TokenLogOdds())):
+        for scope, kind, damping in STEPS:
+            own = own_influences(corpus, module, objective, (scope, kind, damping))
+            name = f"{words}, {scope}, {kind}, damping {damping:g}"
+            found[name] = own
+            found[f"{name}, a token"] = own / counted
     return found
 
 
-def own_influences(
-    corpus: Corpus, module: nn.Module, scope: LanguageScope, kind: LanguageCurvatureKind, damping: float
-) -> Scores:
-    """Return the self-influence of every text."""
+def own_influences(corpus: Corpus, module: nn.Module, objective: LanguageModelling, step: Step) -> Scores:
+    """Return the self-influence of every text, gradients and Fisher being of the objective."""
+    scope, kind, damping = step
     matrices = matrices_of(module, scope)
-    objective = corpus.model.objective
     batches = [partial(corpus.pieces.batch, some) for some in corpus.batches()]
     curvature = fit_language_curvature(module, objective, matrices, batches, kind)
     values = torch.zeros(len(corpus.pieces))

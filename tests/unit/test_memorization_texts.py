@@ -18,6 +18,7 @@ from forwardinf_core.audits.tracing.memorization import MemorizedTexts, memorize
 from forwardinf_core.benchmarks import memorization_texts as bench
 from forwardinf_core.cli import main
 from forwardinf_core.errors import AuditError, DataError
+from forwardinf_core.influence.language import TokenLogOdds
 from forwardinf_core.influence.language_curvature import fit_language_curvature
 from forwardinf_core.influence.language_parts import matrices_of
 from forwardinf_core.projects.language import open_language_project
@@ -51,10 +52,11 @@ def test_the_score_is_the_self_influence_of_the_text_by_token(audit: TracingAudi
     method, pieces = options_of().method, audit.place.pieces
     matrices = matrices_of(audit.model.module, method.scope)
     batches = [lambda: pieces.batch(range(len(pieces)))]
-    curvature = fit_language_curvature(audit.model.module, audit.model.objective, matrices, batches, "ekfac")
+    objective = TokenLogOdds()
+    curvature = fit_language_curvature(audit.model.module, objective, matrices, batches, "ekfac")
     position = 0
     own = pieces.of(np.array([position])).batch([0])
-    expected = curvature.self_influences(audit.model.module, audit.model.objective, own, damping=method.damping)
+    expected = curvature.self_influences(audit.model.module, objective, own, damping=method.damping)
     assert found.score[position] * found.tokens[position] == pytest.approx(float(expected[0]), rel=1e-2)
 
 

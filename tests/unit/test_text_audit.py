@@ -24,7 +24,7 @@ def fit(folder: Path, **options: object) -> dict[str, object]:
     return jobs.run_here("fit", folder, FitOptions(**options), lambda *_: None)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("method", ["head", "tail-ekfac", "full"])
+@pytest.mark.parametrize("method", ["head", "tail", "tail-ekfac", "full"])
 def test_a_copy_of_the_query_helps_and_one_with_a_wrong_label_hurts_most(text_audit: Audit, method: str) -> None:
     answer = text_audit.attribute(f"test:{QUERY}", method=method)
     assert answer.unchanged_max_abs_score == 0

@@ -1,8 +1,9 @@
 """Which training texts, and which of their tokens, does a language model know only because it saw them?
 
-A text's score is its influence on itself, G · (F + λI)⁻¹ G, by token that counts: how much the model's loss on the text
-leans on that very text, to first order. It is computed once with what tracing needs anyway. Which tokens carry it is
-asked of one text at a time: a mirrored step on the text, and the change of each of its tokens' losses.
+A text's score is its influence on itself, G · (F + λI)⁻¹ G, by token that counts, with G and F of the tokens' log-odds:
+how much room the model has to move the text's tokens through the text alone. Gradients of the loss vanish once a text
+is learned, by heart or not, and rank texts half as well (docs/leakage.md). Which tokens carry it is asked of one text
+at a time: a mirrored step on the text, and the change of each of its tokens' losses.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from forwardinf_core.store.files import write_bytes
 from forwardinf_core.store.runs import RunRecord, find_run, list_runs, run_id, save_run
 
 KIND = "memorization-texts"
-VERSION = 1  # rises when the same options would give other scores
+VERSION = 2  # rises when the same options would give other scores
 FEWEST_TEXTS = 20
 
 Report = Callable[[float, str], None]
@@ -115,7 +116,7 @@ def score_texts(context: JobContext, options: TextMemorizationOptions) -> dict[s
         start = time.perf_counter()
         place, method = audit.place, options.method
         losses = place.base(lambda share, note: context.report(0.3 * share, 1.0, note))[0]
-        own = place.own(method, lambda share, note: context.report(0.3 + 0.7 * share, 1.0, note))
+        own = place.own(method, lambda share, note: context.report(0.3 + 0.7 * share, 1.0, note), of_odds=True)
         counted = place.pieces.counted
         with np.errstate(invalid="ignore", divide="ignore"):
             frame = pd.DataFrame(
