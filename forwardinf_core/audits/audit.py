@@ -222,7 +222,7 @@ class Audit:
 
     def is_at_hand(self, query: str, method: str, target: int | None) -> bool:
         """Say whether an answer is stored, or work on it has begun."""
-        chosen = method_named(method)
+        chosen = method_for(method, self.content)
         if stored(self, query, chosen, self.target_of(query, target)) is not None:
             return True
         found = jobs.find("attribute", self.project.root, AttributeOptions((query,), chosen, target))
