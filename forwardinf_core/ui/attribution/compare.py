@@ -72,7 +72,7 @@ def one_side(project: Project, question: Question, own: Attribution, likeness: a
 def marked(tile: Tile, position: int, likeness: answers.Likeness) -> Tile:
     """Return the tile with a badge where the other query shows the same row: on the same side, or on the other."""
     if position in likeness.crossed:
-        return replace(tile, badge="crossed")
+        return replace(tile, badge="⇄")
     return replace(tile, badge="both") if position in likeness.helped | likeness.hurt else tile
 
 
