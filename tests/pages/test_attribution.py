@@ -155,7 +155,8 @@ def test_what_the_browser_fetches_early_is_what_the_server_draws(screens: Screen
     project = Project(audit, "demo:digits")  # type: ignore[arg-type]
     fetched = json.loads(json.dumps(early(project, Address(query=query))))
     board = {name: value for name, value in given(app, "board")[0].items() if name != "turn"}
-    assert fetched == {"card": given(app, "card")[0], "board": board}
+    spread = {name: given(app, "spread")[0][name] for name in fetched["spread"]}
+    assert fetched == {"card": given(app, "card")[0], "board": board, "spread": spread}
     with pytest.raises(AuditError, match="does not answer at once"):
         early(project, Address(query=query, method="tail"))
 
