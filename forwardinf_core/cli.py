@@ -20,6 +20,7 @@ from forwardinf_core.commands import (
     attribute,
     bench,
     export,
+    generation,
     jobs,
     leakage,
     memorization,
@@ -41,7 +42,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (project, attribute, trace, mislabels, leakage, memorization, verify, export, runs, jobs, bench):
+for group in (
+    project,
+    attribute,
+    generation,
+    trace,
+    mislabels,
+    leakage,
+    memorization,
+    verify,
+    export,
+    runs,
+    jobs,
+    bench,
+):
     group.register(app)
 
 

@@ -62,6 +62,10 @@ def fit(context: JobContext, options: FitOptions) -> dict[str, Option]:
         )
     if project.config.task == "text-classification":
         return fit_text(context, project, options)
+    if project.config.task == "diffusion":
+        from forwardinf_core.audits.generation.fitting import fit_denoiser  # which imports this module
+
+        return fit_denoiser(context, project, options)
     rows = project.train_rows(project.config.model.classes)
     preprocessing = suitable_preprocessing(rows, options)
     pixels = kept_pixels(context, project, rows, preprocessing)

@@ -59,6 +59,14 @@ def ensure_demo(name: str, runner: Runner, report: Report) -> Path:
     return demo_folder(name)
 
 
+def task_of(project_ref: str | Path) -> str:
+    """Return the task of a project, also of a demo that is not built yet. Raises ProjectError where there is none."""
+    text = str(project_ref)
+    if text.startswith(DEMO_PREFIX) and text.removeprefix(DEMO_PREFIX) in CATALOGUE:
+        return CATALOGUE[text.removeprefix(DEMO_PREFIX)].task
+    return open_project(project_ref).config.task
+
+
 def open_audit(project_ref: str | Path, *, runner: Runner = jobs.run_here, report: Report | None = None) -> Audit:
     """Return an open audit with the head ready to answer. One per project and state of its files, in this process.
 

@@ -44,16 +44,25 @@ def attribute(
     direction: Annotated[str | None, typer.Option(help="ascent, descent or central.")] = None,
     parameters: Annotated[str | None, typer.Option(help="Names or patterns of what may move, with commas.")] = None,
     average: Annotated[bool, typer.Option("--average", help="Average over the project's checkpoints.")] = False,
+    prompt: Annotated[str | None, typer.Option(help="Diffusion: the class a picture was made for.")] = None,
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Let an adapter's Python file run.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show which training rows helped (positive score) and which hurt a prediction."""
-    from forwardinf_core.audits.opening import open_audit
+    from forwardinf_core.audits.opening import open_audit, task_of
 
     if allow_code:
         from forwardinf_core.projects.places import allow_code_here
 
         allow_code_here()
+    if task_of(project) == "diffusion":
+        from forwardinf_core.commands.generation import attribute_pictures
+
+        changes = {"damping": damping, "rise": rise, "steps": steps, "direction": direction, "parameters": parameters}
+        attribute_pictures(
+            project, query, prompt=prompt, method=method, changes=changes, top=top, scores=scores, as_json=as_json
+        )
+        return
     with progress_line(quiet=as_json) as report:
         audit = open_audit(project, report=report)
         chosen = chosen_method(

@@ -15,7 +15,7 @@ from torch import Tensor
 from forwardinf_core.errors import AuditError, ModelError
 from forwardinf_core.influence.calibration import rise_reached, scale_for_rise
 from forwardinf_core.influence.curvature.base import Curvature
-from forwardinf_core.influence.network import Network, Parameters, losses, moved
+from forwardinf_core.influence.network import Network, Parameters, RestrictedNetwork, losses, moved
 from forwardinf_core.influence.objective import Batch
 from forwardinf_core.influence.update import SIDES, StepOptions, Update
 
@@ -34,7 +34,10 @@ def query_gradient(
             name: _ordinary(value).detach().requires_grad_()
             for name, value in (network.parameters if at is None else at).items()
         }
-        rows = {name: _ordinary(value) for name, value in query.items()}
+        rows = {name: _ordinary(value).detach() for name, value in query.items()}
+        unread = []
+        if isinstance(network, RestrictedNetwork):
+            unread = [value.requires_grad_() for value in rows.values() if value.is_floating_point()]
         outputs = network.outputs(parameters, rows)
         objective = network.objective
         row_losses = objective.unsaturated_losses(outputs, rows) if unsaturated else objective.losses(outputs, rows)
@@ -42,7 +45,10 @@ def query_gradient(
         value = float(total.detach())
         if not torch.isfinite(total):
             raise ModelError(f"The loss of the query is {value}, not a number to step on.", hint=_CHECK_INPUT)
-        gradients = torch.autograd.grad(total, list(parameters.values()), materialize_grads=True)
+        # Asked for the weights of a group normalisation and not for its input, PyTorch 2.13's backward pass of
+        # channels-last images writes the input's gradient to nowhere and ends the process: so inputs are asked for too.
+        asked = [*parameters.values(), *unread]
+        gradients = torch.autograd.grad(total, asked, materialize_grads=True)[: len(parameters)]
     if not all(bool(torch.isfinite(gradient).all()) for gradient in gradients):
         raise ModelError("The gradient of the query's loss is not finite.", hint=_CHECK_INPUT)
     return value, dict(zip(parameters, gradients, strict=True))

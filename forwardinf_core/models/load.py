@@ -12,6 +12,9 @@ from forwardinf_core.errors import ModelError
 from forwardinf_core.models.adapter import load_adapter
 from forwardinf_core.models.audit_model import AuditModel
 from forwardinf_core.models.baseline_folder import load_baseline
+from forwardinf_core.models.denoiser import DiffusionModel
+from forwardinf_core.models.denoiser_baseline import load_denoiser
+from forwardinf_core.models.diffusers_folder import load_diffusers
 from forwardinf_core.models.exported import load_exported
 from forwardinf_core.models.parts import ModelParts, fingerprint
 from forwardinf_core.models.probe import probe
@@ -78,3 +81,19 @@ def _load(source: ModelSource, root: Path, *, allow_code: bool) -> ModelParts:
             return load_exported(source, root, allow_code=allow_code)
         case "adapter":
             return load_adapter(source, root, allow_code=allow_code)
+        case "diffusers":
+            raise ModelError(
+                "A model of kind diffusers makes images; it does not classify them.",
+                hint="Set task: diffusion in project.yaml.",
+            )
+
+
+def load_diffusion(source: ModelSource, *, root: Path) -> DiffusionModel:
+    """Return the diffusion model of a project. Raises ModelError with what is wrong."""
+    if source.kind == "baseline":
+        return load_denoiser(root / source.path, source.path.rstrip("/"))
+    if source.kind == "diffusers":
+        return load_diffusers(source, root)
+    raise ModelError(
+        f"A model of kind {source.kind} cannot be traced as a diffusion model.", hint="Expected baseline or diffusers."
+    )

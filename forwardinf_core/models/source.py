@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, model_validator
 
-ModelKind = Literal["baseline", "transformers", "timm", "exported", "adapter"]
+ModelKind = Literal["baseline", "transformers", "timm", "exported", "adapter", "diffusers"]
 
 NEEDS_PREPROCESSING = ("exported", "adapter")
 """Kinds that bring no preprocessing of their own: project.yaml states classes, mean, std and size."""

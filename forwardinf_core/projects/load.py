@@ -11,7 +11,8 @@ from forwardinf_core.datasets.rows import DataRows, TextRows, texts_of
 from forwardinf_core.datasets.source import RowSource
 from forwardinf_core.errors import ProjectError
 from forwardinf_core.models.audit_model import AuditModel
-from forwardinf_core.models.load import load_model, load_text_model
+from forwardinf_core.models.denoiser import DiffusionModel
+from forwardinf_core.models.load import load_diffusion, load_model, load_text_model
 from forwardinf_core.projects.places import ALLOW_CODE, ALLOW_OUTSIDE, demo_folder, inside, is_set
 from forwardinf_core.projects.schema import CONTENT_OF_TASK, ProjectConfig, parse_config
 from forwardinf_core.projects.yaml_file import read_yaml
@@ -19,7 +20,7 @@ from forwardinf_core.projects.yaml_file import read_yaml
 FILE_NAME = "project.yaml"
 AUDIT_FOLDER = ".audit"
 DEMO_PREFIX = "demo:"
-DEMOS = ("digits", "facts")
+DEMOS = ("digits", "facts", "painter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,11 @@ class Project:
     def _texts(self) -> list[TextRows]:
         sources = (self.config.train, self.config.test, self.config.trusted)
         return [texts_of(self.open_rows(source, None)) for source in sources if source is not None]
+
+    def load_diffusion_model(self) -> DiffusionModel:
+        """Load the diffusion model. Raises ModelError or ProjectError."""
+        inside(self.root, self.config.model.path, "model.path", allow_outside=self.allow_outside)
+        return load_diffusion(self.config.model, root=self.root)
 
 
 def open_project(folder_or_demo: str | Path, *, allow_outside: bool = False) -> Project:

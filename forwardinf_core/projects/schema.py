@@ -19,8 +19,8 @@ from forwardinf_core.datasets.source import RowSource
 from forwardinf_core.errors import ProjectError
 from forwardinf_core.models.source import ModelSource
 
-Task = Literal["image-classification", "text-classification"]
-PLANNED_TASKS = ("causal-lm", "seq2seq-lm", "diffusion")
+Task = Literal["image-classification", "text-classification", "diffusion"]
+PLANNED_TASKS = ("causal-lm", "seq2seq-lm")
 CONTENT_OF_TASK: dict[str, Content] = {
     "image-classification": "image",
     "text-classification": "text",

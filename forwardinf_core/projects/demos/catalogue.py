@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from forwardinf_core.projects.demos import digits, facts
+from forwardinf_core.projects.demos import digits, facts, painter
 from forwardinf_core.projects.demos.building import Report, is_built
 from forwardinf_core.projects.places import demo_folder
 
@@ -18,6 +18,7 @@ class Demo:
     name: str
     version: int
     build: Callable[[Path, Report], None]
+    task: str
 
     @property
     def is_there(self) -> bool:
@@ -28,7 +29,8 @@ class Demo:
 CATALOGUE: dict[str, Demo] = {
     demo.name: demo
     for demo in (
-        Demo(digits.DEMO, digits.VERSION, digits.build_digits),
-        Demo(facts.DEMO, facts.VERSION, facts.build_facts),
+        Demo(digits.DEMO, digits.VERSION, digits.build_digits, "image-classification"),
+        Demo(facts.DEMO, facts.VERSION, facts.build_facts, "causal-lm"),
+        Demo(painter.DEMO, painter.VERSION, painter.build_painter, "diffusion"),
     )
 }
