@@ -22,6 +22,8 @@ JOB_MODULES = (
     "forwardinf_core.audits.mislabels.finding",
     "forwardinf_core.audits.opening",
     "forwardinf_core.audits.review_effect",
+    "forwardinf_core.audits.generation.painting",
+    "forwardinf_core.audits.generation.tracing",
     "forwardinf_core.audits.tracing.fitting",
     "forwardinf_core.audits.tracing.memorization",
     "forwardinf_core.audits.tracing.opening",

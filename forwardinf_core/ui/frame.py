@@ -10,15 +10,18 @@ import streamlit as st
 
 from forwardinf_core.ui import opening, state
 from forwardinf_core.ui.attribution.question import Project
+from forwardinf_core.ui.navigation import DIFFUSION
 from forwardinf_core.ui.wording import plain
 
 if TYPE_CHECKING:
     from forwardinf_core.audits.audit import Audit
+    from forwardinf_core.audits.generation.tracing import GenerationAudit
     from forwardinf_core.audits.tracing.audit import TracingAudit
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES, ASSETS = ROOT / "pages", ROOT / "assets"
 ATTRIBUTION = PAGES / "attribution.py"
+GENERATION = PAGES / "generation.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,20 @@ class TracingProject:
 
     audit: TracingAudit
     ref: str
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationProject:
+    """An open project of a diffusion model and the name its addresses go by."""
+
+    audit: GenerationAudit
+    ref: str
+
+
+def is_about_generation() -> bool:
+    """Say whether the open project has a diffusion model, for pages that serve more than one task."""
+    opened = opening.current()
+    return opened.audit is not None and opened.audit.task in DIFFUSION
 
 
 def project() -> Project:
@@ -43,6 +60,14 @@ def tracing() -> TracingProject:
     if opened.audit is None:
         st.stop()
     return TracingProject(cast("TracingAudit", opened.audit), opened.project_ref)
+
+
+def generation() -> GenerationProject:
+    """Return the open project of a diffusion model. The shell draws a page for its tasks alone."""
+    opened = opening.current()
+    if opened.audit is None:
+        st.stop()
+    return GenerationProject(cast("GenerationAudit", opened.audit), opened.project_ref)
 
 
 def heading(title: str, words: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -13,12 +13,19 @@ from forwardinf_core.ui.components.spread import Column, Place, Spread
 from forwardinf_core.ui.wording import counted, signed
 
 if TYPE_CHECKING:
-    from forwardinf_core.audits.records import Attribution
+    from forwardinf_core.influence.scores import ScoreTable
 
 HEIGHT = 120
 
 
-def histogram(answer: Attribution, asked: str, *, shown: int) -> tuple[float, float] | None:
+class Answer(Protocol):
+    """What is drawn of: an attribution, or the trace of a picture."""
+
+    @property
+    def scores(self) -> ScoreTable: ...
+
+
+def histogram(answer: Answer, asked: str, *, shown: int) -> tuple[float, float] | None:
     """Draw the histogram; return the scores from and to of the range chosen, or None."""
     bins = bin_scores(answer.scores.score)
     chosen = spread.spread(spread_of(answer, asked, shown), key=state.HISTOGRAM, height=HEIGHT)
@@ -31,7 +38,7 @@ def histogram(answer: Attribution, asked: str, *, shown: int) -> tuple[float, fl
     return low, high
 
 
-def spread_of(answer: Attribution, asked: str, shown: int) -> Spread:
+def spread_of(answer: Answer, asked: str, shown: int) -> Spread:
     """Return the histogram of all scores; ``shown`` rows of both ends are marked under it."""
     bins = bin_scores(answer.scores.score)
     ends = np.concatenate([answer.scores.top(shown), answer.scores.bottom(shown)])

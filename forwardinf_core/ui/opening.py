@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from forwardinf_core.errors import AuditError
+from forwardinf_core.ui.navigation import DIFFUSION
 
 LOG = logging.getLogger(__name__)
 
@@ -84,16 +85,15 @@ class Opening:
 def open_project(project_ref: str, report: Report) -> OpenProject:
     """Open a project, building it first where it is a demo that is not there yet."""
     report(0.0, "Loading the libraries")
-    from forwardinf_core.audits.costs import measure_aside
-    from forwardinf_core.audits.opening import (
-        ensure_demo,
-        open_audit,
-    )  # heavy: imported here, not before the server answers
+    from forwardinf_core.audits.costs import measure_aside  # heavy: not before the server answers
+    from forwardinf_core.audits.generation.opening import open_generation_audit
+    from forwardinf_core.audits.opening import ensure_demo, open_audit
     from forwardinf_core.audits.tracing.opening import open_tracing
     from forwardinf_core.jobs.run import run_in_worker
     from forwardinf_core.projects.demos.catalogue import CATALOGUE
     from forwardinf_core.projects.language import language_task_of
     from forwardinf_core.projects.load import DEMO_PREFIX
+    from forwardinf_core.projects.load import open_project as open_config
 
     demo = CATALOGUE.get(project_ref.removeprefix(DEMO_PREFIX)) if project_ref.startswith(DEMO_PREFIX) else None
     if demo is not None and not demo.is_there:
@@ -102,6 +102,8 @@ def open_project(project_ref: str, report: Report) -> OpenProject:
         return open_tracing(
             project_ref, runner=run_in_worker, report=lambda fraction, note: report(0.8 + 0.2 * fraction, note)
         )
+    if open_config(project_ref).config.task in DIFFUSION:
+        return open_generation_audit(project_ref, runner=run_in_worker, report=report)
     audit = open_audit(project_ref, runner=run_in_worker, report=report)
     measure_aside(audit)
     return audit

@@ -30,6 +30,7 @@ from forwardinf_core.ui.work import lines
 
 if TYPE_CHECKING:
     from forwardinf_core.audits.audit import Audit
+    from forwardinf_core.audits.generation.tracing import GenerationAudit
     from forwardinf_core.datasets.rows import DataRows
     from forwardinf_core.ui.opening import OpenProject
 
@@ -106,11 +107,12 @@ def project_of(request: Request) -> Project | None:
 
 async def thumbnail(request: Request) -> Response:
     """Answer one picture of a row, or a calm 404 when the address names none."""
-    values, project = request.path_params, project_of(request)
-    if project is None:
+    values, found = request.path_params, opened_at(request)
+    if found is None or found.task not in navigation.PICTURED:
         return PlainTextResponse(NO_PICTURE, status_code=404)
+    audit = cast("Audit | GenerationAudit", found)
     try:
-        content, media_type = await run_in_threadpool(picture_of, project.audit, values["split"], values["key"])
+        content, media_type = await run_in_threadpool(picture_of, audit, values["split"], values["key"])
     except (AuditError, LookupError, ValueError) as error:
         LOG.info("no picture %s/%s: %s", values["split"], values["key"], error)
         return PlainTextResponse(NO_PICTURE, status_code=404)
@@ -131,7 +133,7 @@ async def answer(request: Request) -> Response:
     return JSONResponse(found, headers={"Cache-Control": "no-store"})
 
 
-def picture_of(audit: Audit, split: str, key: str) -> tuple[bytes, str]:
+def picture_of(audit: Audit | GenerationAudit, split: str, key: str) -> tuple[bytes, str]:
     """Return a picture and its media type: a row's thumbnail, or a query as the model sees it."""
     if split == thumbs.SHOWN:
         return audit.shown(key), "image/png"
@@ -179,7 +181,7 @@ async def opening_progress(_request: Request) -> JSONResponse:
 
 
 @lru_cache(maxsize=2)
-def trusted_rows(audit: Audit) -> DataRows | None:
+def trusted_rows(audit: Audit | GenerationAudit) -> DataRows | None:
     """Return the project's trusted rows, opened once."""
     return audit.project.trusted_rows(audit.classes)
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import secrets
 from base64 import b64encode
-from typing import TYPE_CHECKING
+from typing import Protocol
 from urllib.parse import quote
 
 from forwardinf_core.errors import AuditError
 from forwardinf_core.ui.kept import KeptBy
 
-if TYPE_CHECKING:
-    from forwardinf_core.audits.audit import Audit
+
+class Pictured(Protocol):
+    """An open project that has pictures of its rows."""
+
+    def thumbnail(self, split: str, key: str) -> tuple[bytes, str]: ...
+
 
 SHOWN = "shown"
 SMALL = 6000  # bytes: a picture up to this size costs less inside a message than a request of its own
@@ -35,12 +39,12 @@ def address(project_ref: str, split: str, key: int | str) -> str:
     return f"/thumbs/{token_of(project_ref)}/{split}/{quote(str(key), safe='')}"
 
 
-def picture(audit: Audit, split: str, position: int) -> tuple[bytes, str]:
+def picture(audit: Pictured, split: str, position: int) -> tuple[bytes, str]:
     """Return a row's encoded thumbnail and its media type, from memory where it was asked for before."""
     return _PICTURES.get(audit, (split, position), lambda: audit.thumbnail(split, str(position)))
 
 
-def source(audit: Audit, project_ref: str, split: str, position: int) -> str:
+def source(audit: Pictured, project_ref: str, split: str, position: int) -> str:
     """Return what an image element shows of a row: a small picture itself, else the address of its thumbnail."""
     try:
         content, media_type = picture(audit, split, position)

@@ -19,10 +19,11 @@ def test_the_table_knows_every_task_and_section() -> None:
 
 
 def test_a_project_begins_with_the_page_made_for_its_task() -> None:
-    found = {task: start_of(task) for task in ("image-classification", "text-classification", "causal-lm")}
+    found = {task: start_of(task) for task in ("image-classification", "text-classification", "causal-lm", "diffusion")}
     names = {task: entry.name if entry else "" for task, entry in found.items()}
     assert names == {
         "image-classification": "overview",
         "text-classification": "overview",
         "causal-lm": "tracing",
+        "diffusion": "overview",
     }

@@ -5,6 +5,7 @@ Answers are runs: asked again about the same model, rows, picture and options, t
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,12 +22,13 @@ from torch import Tensor
 
 from forwardinf_core.audits.context import AtOnce, Context
 from forwardinf_core.audits.generation.methods import Method
-from forwardinf_core.audits.generation.pictures import Pictures
+from forwardinf_core.audits.generation.pictures import IMAGE, Pictures
 from forwardinf_core.audits.generation.place import Opened, Place
 from forwardinf_core.audits.generation.records import Generation, Picture
 from forwardinf_core.audits.generation.scoring import query_rows, trace
+from forwardinf_core.datasets.images import THUMBNAIL_TYPE, thumbnail
 from forwardinf_core.datasets.rows import ImageRows, images_of
-from forwardinf_core.errors import DataError
+from forwardinf_core.errors import DataError, RunNotFoundError
 from forwardinf_core.influence.scores import ScoreTable
 from forwardinf_core.jobs import run as jobs
 from forwardinf_core.jobs.context import JobContext
@@ -35,7 +37,7 @@ from forwardinf_core.models.denoiser import DiffusionModel
 from forwardinf_core.projects.load import Project, open_project
 from forwardinf_core.store.binding import Binding, Option
 from forwardinf_core.store.files import sha256
-from forwardinf_core.store.runs import RunRecord, find_run, save_run
+from forwardinf_core.store.runs import RunRecord, find_run, open_run, save_run
 
 KIND = "generation"
 VERSION = 1
@@ -63,13 +65,42 @@ class GenerationAudit:
         self._opened = Opened()
 
     @property
+    def project_name(self) -> str:
+        return self.project.config.name
+
+    @property
+    def task(self) -> str:
+        return self.project.config.task
+
+    @property
     def folder(self) -> Path:
         """The project's folder, as its jobs name it."""
         return self.project.root
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.model.classes
+
     @cached_property
     def train_ids(self) -> tuple[str, ...]:
         return tuple(self.train.ids)
+
+    @cached_property
+    def test_ids(self) -> tuple[str, ...]:
+        return tuple(self.test.ids)
+
+    def thumbnail(self, split: str, key: str) -> tuple[bytes, str]:
+        """Return an encoded thumbnail of a training or test row, by position, and its media type."""
+        rows = {"train": self.train, "test": self.test}[split]
+        return thumbnail(rows.image(int(key))), THUMBNAIL_TYPE
+
+    def shown(self, query: str) -> bytes:
+        """Return a picture as PNG, as the model sees it."""
+        if query.startswith(IMAGE) and self.pictures.made(query):
+            return self.pictures.content(query)
+        buffer = io.BytesIO()
+        self.model.codec.decode(self.model.codec.encode([self.pictures.image(query)]))[0].save(buffer, "PNG")
+        return buffer.getvalue()
 
     def place(self, context: Context) -> Place:
         """Return where engine work on this project happens."""
@@ -110,6 +141,20 @@ class GenerationAudit:
         if self._stored(picture, method) is not None:
             return None
         return jobs.submit(KIND, self.project.root, _options([picture], method))
+
+    def stored(self, picture: Picture, method: Method) -> Generation | None:
+        """Return the answer where it was computed before."""
+        record = self._stored(picture, method)
+        return None if record is None else self._opened_run(picture, record)
+
+    def opened(self, run_id: str) -> Generation:
+        """Return a finished answer by the id of its run, which may come from a link. Raises RunNotFoundError."""
+        record = open_run(self.project, run_id)
+        if record.kind != KIND:
+            raise RunNotFoundError(f"The run {record.id} is no trace of a picture.", hint="Its kind is in its name.")
+        query, label = record.options["query"], record.options["label"]
+        picture = Picture(str(query), cast("int | None", label), self.pictures.made(str(query)))
+        return self._opened_run(picture, record)
 
     def answer(self, picture: Picture, method: Method, context: Context) -> RunRecord:
         """Return the run of an answer, computed where it is not stored."""

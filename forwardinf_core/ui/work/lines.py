@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forwardinf_core.ui.wording import duration
+from forwardinf_core.ui.wording import counted, duration
 
 if TYPE_CHECKING:
     from forwardinf_core.jobs.queue import JobStatus
@@ -27,6 +27,8 @@ TITLES = {
     "memorization-texts": "Ranking texts by memorisation",
     "trace": "Tracing a completion",
     "trace-prepare": "Preparing text tracing",
+    "generate": "Painting a picture",
+    "generation": "Tracing a picture",
     "fit-language": "Training the language model",
     "hypothesis": "Verifying the mirrored influence hypothesis",
     "lds": "Measuring fidelity by retraining",
@@ -43,13 +45,20 @@ PAGES = {
     "memorization-reference": "memorization",
     "memorization-texts": "memorization",
     "trace": "tracing",
+    "generate": "generation",
+    "generation": "generation",
     "removal": "verify",
     "canaries": "verify",
     "controls": "verify",
     "hypothesis": "verify",
     "lds": "verify",
 }  # where the result of a kind of job is seen
-ONE_ANSWER = {"attribute", "trace"}  # kinds whose result is seen only where it is the answer to one question
+ONE_ANSWER = {
+    "attribute",
+    "trace",
+    "generate",
+    "generation",
+}  # kinds whose result is seen only where it is the answer to one question
 LOST_AFTER_S = 10.0  # without a sign of life, a look is taken whether the worker still is
 
 
@@ -124,18 +133,32 @@ def note_of(job: JobStatus) -> str:
 
 def subject_of(job: JobStatus) -> str:
     """Say what a job works on: "test:17 · tail"."""
+    if job.kind == "generate":
+        return _subject_of_painting(job.options)
     queries, said = job.options.get("queries"), _record(job.options.get("method"))
     queries = [job.options["query"]] if "query" in job.options else queries
     if not isinstance(queries, list) or not said or not queries:
         return ""
+    if job.kind == "generation":
+        return f"{counted(len(queries), 'picture')} · {said.get('name', '')}"
     first = str(queries[0]) if str(queries[0]).startswith("test:") else "a query of your own"
     return f"{first if len(queries) == 1 else f'{len(queries)} queries'} · {said.get('name', '')}"
+
+
+def _subject_of_painting(options: Mapping[str, Option]) -> str:
+    prompt, seed = options.get("prompt"), options.get("seed")
+    return f"seed {seed}" if prompt is None else f"{prompt} · seed {seed}"
 
 
 def link_of(job: JobStatus) -> dict[str, str]:
     """Return what the link to a job's result says beside the page, or nothing where that says all or there is none."""
     options = job.options
     match job.kind:
+        case "generate":
+            return {name: str(value) for name, value in options.items() if value is not None}
+        case "generation":
+            runs = (job.result or {}).get("runs")
+            return {"run": str(runs[0])} if isinstance(runs, list) and len(runs) == 1 else {}
         case "attribute":
             return _link_of_answer(options)
         case "trace":

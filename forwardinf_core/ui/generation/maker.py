@@ -1,0 +1,201 @@
+"""Where a picture comes from: painted by the model with settings of one's own, uploaded, or painted before."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl, urlencode
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from forwardinf_core.errors import AuditError
+from forwardinf_core.ui import messages, state, thumbs
+from forwardinf_core.ui.components.gallery import Tile, gallery
+from forwardinf_core.ui.frame import GenerationProject
+from forwardinf_core.ui.generation.question import USUAL_GUIDANCE, USUAL_STEPS, Link, ask_for, link_to
+
+PAINT, UPLOAD = "Paint", "Your picture"
+NO_CLASS = ""
+UPLOAD_TYPES = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff"]
+UPLOAD_LIMIT_MB = 20
+PAINTED_SHOWN = 24
+LARGEST_GUIDANCE = 20.0  # as the service allows
+
+
+def maker(project: GenerationProject, link: Link, *, wide: bool) -> None:
+    """Draw the choice between painting and uploading, and what belongs to it."""
+    source = st.segmented_control(
+        "Where the picture comes from",
+        (PAINT, UPLOAD),
+        default=UPLOAD if link.picture.startswith("image:") else PAINT,
+        required=True,
+        key=state.GEN_SOURCE,
+        label_visibility="collapsed",
+        persist_state="session",
+    )
+    if source == PAINT:
+        paint_form(project, link, wide=wide)
+    else:
+        upload(project)
+
+
+def paint_form(project: GenerationProject, link: Link, *, wide: bool) -> None:
+    """Draw the settings and the button that paints; the link is the truth, so that Back and Forward work."""
+    model = project.audit.model
+    _follow(project, link)
+    with st.form(state.GEN_FORM, border=not wide):
+        cells = st.columns([1.3, 1, 1, 1.3, 0.9], vertical_alignment="bottom") if wide else _narrow_cells()
+        if model.condition == "class":
+            cells[0].selectbox(
+                "Class",
+                class_names(project),
+                format_func=lambda name: name or "No class",
+                key=state.GEN_PROMPT,
+            )
+        elif model.condition == "text":
+            cells[0].text_input("Prompt", key=state.GEN_PROMPT, max_chars=1_000)
+        cells[1].number_input("Seed", min_value=0, max_value=2**32 - 1, step=1, key=state.GEN_SEED)
+        cells[2].number_input("Steps", min_value=1, max_value=model.n_timesteps, step=1, key=state.GEN_STEPS)
+        if model.null_label is not None:
+            cells[3].number_input(
+                "Guidance",
+                min_value=0.0,
+                max_value=LARGEST_GUIDANCE,
+                step=0.5,
+                format="%.1f",
+                key=state.GEN_GUIDANCE,
+                help="1 = as trained. Above 1 the picture is more like its class, and less varied.",
+            )
+        cells[4].form_submit_button(
+            "Paint", key=state.GEN_PAINT, type="primary", icon=":material/brush:", width="stretch", on_click=_submitted
+        )
+    if not wide and link.seed.isascii() and link.seed.isdigit():
+        st.button(
+            "Same with the next seed",
+            key=state.GEN_NEXT,
+            icon=":material/casino:",
+            type="tertiary",
+            on_click=lambda: ask_for(
+                **{
+                    "prompt": link.prompt,
+                    "steps": link.steps,
+                    "guidance": link.guidance,
+                    "seed": str(int(link.seed) + 1),
+                }
+            ),
+        )
+
+
+def class_names(project: GenerationProject) -> list[str]:
+    """Return the classes that can be painted; an empty name where the model can paint without one."""
+    model = project.audit.model
+    return [*model.classes, *([NO_CLASS] if model.null_label is not None else [])]
+
+
+def _narrow_cells() -> list[DeltaGenerator]:
+    first = st.container()
+    seed, steps = st.columns(2, gap="small")
+    return [first, seed, steps, st.container(), st.container()]
+
+
+def _follow(project: GenerationProject, link: Link) -> None:
+    """Put what the link says into the fields, each time the link changes."""
+    said = (link.prompt, link.seed, link.steps, link.guidance)
+    shown = f"{state.GEN_FORM}-shown"
+    if st.session_state.get(shown) == said and state.GEN_SEED in st.session_state:
+        return
+    st.session_state[shown] = said
+    model = project.audit.model
+    names = class_names(project)
+    if model.condition == "class":
+        st.session_state[state.GEN_PROMPT] = link.prompt if link.prompt in names and not link.is_empty else names[0]
+    elif model.condition == "text":
+        st.session_state[state.GEN_PROMPT] = link.prompt
+    st.session_state[state.GEN_SEED] = min(_digits(link.seed, 0), 2**32 - 1)
+    st.session_state[state.GEN_STEPS] = min(
+        max(_digits(link.steps, min(USUAL_STEPS, model.n_timesteps)), 1), model.n_timesteps
+    )
+    try:
+        guidance = float(link.guidance or USUAL_GUIDANCE)
+    except ValueError:
+        guidance = USUAL_GUIDANCE
+    st.session_state[state.GEN_GUIDANCE] = min(max(guidance, 0.0), LARGEST_GUIDANCE)
+
+
+def _digits(text: str, otherwise: int) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else otherwise
+
+
+def _submitted() -> None:
+    said = st.session_state
+    ask_for(
+        prompt=str(said.get(state.GEN_PROMPT) or ""),
+        seed=str(said[state.GEN_SEED]),
+        steps=str(said[state.GEN_STEPS]),
+        guidance=f"{said.get(state.GEN_GUIDANCE, USUAL_GUIDANCE):g}",
+    )
+
+
+def upload(project: GenerationProject) -> None:
+    """Draw the upload of a picture; what the service refuses is said calmly."""
+    model = project.audit.model
+    if model.condition == "class":
+        st.selectbox(
+            "Asked about as",
+            class_names(project),
+            format_func=lambda name: name or "No class",
+            key=state.GEN_UPLOAD_AS,
+            help="The model paints by class: which one should it have painted here?",
+        )
+    elif model.condition == "text":
+        st.text_input("Prompt it was made for", key=state.GEN_UPLOAD_AS, max_chars=1_000)
+
+    def received() -> None:
+        st.session_state.pop(state.UPLOAD_FAULT, None)
+        file = st.session_state.get(state.GEN_UPLOAD)
+        if file is None:
+            return
+        try:
+            query = project.audit.pictures.add(file.getvalue(), file.name)
+            ask_for(picture=query, prompt=str(st.session_state.get(state.GEN_UPLOAD_AS) or ""))
+        except AuditError as error:
+            st.session_state[state.UPLOAD_FAULT] = error
+
+    st.file_uploader(
+        "A picture the model may have made",
+        type=UPLOAD_TYPES,
+        key=state.GEN_UPLOAD,
+        max_upload_size=UPLOAD_LIMIT_MB,
+        on_change=received,
+        help="It is prepared exactly as the training images were, and stays on this machine.",
+    )
+    fault = st.session_state.get(state.UPLOAD_FAULT)
+    if fault is not None:
+        messages.show_error(fault)
+
+
+def painted_before(project: GenerationProject) -> bool:
+    """Draw what was painted before; return whether there is any."""
+    from forwardinf_core.audits.generation.painting import wishes
+
+    known = wishes(project.audit, PAINTED_SHOWN)
+    if not known:
+        return False
+    st.subheader("Painted before", anchor=False)
+    gallery(
+        [
+            Tile(
+                id=urlencode({name: value for name, value in link_to(wish).items() if value}),
+                src=thumbs.address(project.ref, thumbs.SHOWN, picture.query),
+                title=wish.prompt or "no class",
+                note=f"seed {wish.seed}",
+                hint=f"{wish.prompt or 'No class'}: seed {wish.seed}, {wish.steps} steps, guidance {wish.guidance:g}",
+            )
+            for wish, picture in known
+        ],
+        key=state.GEN_PAINTED,
+        label="Pictures painted before",
+        tile_width=92,
+        follow=False,
+        on_select=lambda chosen: ask_for(**dict(parse_qsl(chosen))),
+    )
+    return True
