@@ -15,13 +15,15 @@ from forwardinf_core.ui.generation.steps import answer_or_offer, picture_or_wait
 from forwardinf_core.ui.generation.trust import controls_panel, groups_panel, method_panel
 
 PICTURE_WIDTH = 284  # pixels
+START = "Let the model paint a picture, and see which training images made it."
+QUESTION = "Which training images made this picture, and which stood in its way?"
 
 
 @st.fragment(key=state.SCREEN)
 def screen(project: GenerationProject) -> None:
     """Draw what the link says: the start, one picture with its answer, or two side by side."""
     link = read()
-    frame.heading("Generation tracing", "Which training images made this picture, and which stood in its way?")
+    frame.heading("Generation tracing", START if link.is_empty else QUESTION)
     with messages.guard():
         if link.is_empty:
             beginning(project, link)
