@@ -52,8 +52,9 @@ def test_a_class_on_the_overview_is_painted_and_traced_with_progress_in_place(
     painter: Server, watched: Watched
 ) -> None:
     page = watched.open(painter.url)
-    expect(page.get_by_role("link", name="Generation tracing")).to_be_visible()
-    expect(page.get_by_role("link", name="Attribution")).to_have_count(0)
+    listed = page.get_by_test_id("stSidebarNavItems")
+    expect(listed.get_by_role("link", name="Generation tracing")).to_be_visible()
+    expect(listed.get_by_role("link", name="Attribution")).to_have_count(0)
     tiles(page, "Classes").nth(1).click()
     expect(page.get_by_text("Painted as right: seed 0, 50 steps.")).to_be_visible(timeout=WORK_MS)
     page.get_by_role("button", name="Find them").wait_for()
