@@ -111,6 +111,7 @@ def record_of(audit: TracingAudit, found: Trace, top: int) -> dict[str, object]:
             }
             for place in places.tolist()
         ]
+    record["caveat"] = found.caveat
     record["fused"] = [audit.ids[place] for place in table.ranking("fused")[:top].tolist()]
     return record
 
@@ -137,6 +138,8 @@ def print_record(record: dict[str, object]) -> None:
     for end, word in (("top", "helped"), ("bottom", "hurt")):
         rows = record[end]
         assert isinstance(rows, list)
+        if word == "hurt" and record["caveat"]:
+            typer.echo(f"\n{record['caveat']}")
         typer.echo(f"\n{word}:" if rows else f"\nNo text {word}.")
         if rows:
             cells = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -17,7 +18,7 @@ from forwardinf_core.datasets.stores import RowStore
 from forwardinf_core.errors import DataError
 
 
-class Table:
+class Table(ABC):
     """The rows of one store; subclasses read the content. See ``DataRows``."""
 
     content: Content
@@ -52,8 +53,8 @@ class Table:
     def position(self, row_id: str) -> int:
         return self._index.position(row_id)
 
-    def payload(self, position: int) -> bytes:
-        raise NotImplementedError
+    @abstractmethod
+    def payload(self, position: int) -> bytes: ...
 
     def column(self, name: str) -> NDArray[np.generic]:
         self._require(name)

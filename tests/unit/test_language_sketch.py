@@ -74,6 +74,8 @@ def test_a_shortlist_holds_both_ends_and_what_states_the_same(audit: TracingAudi
 
 def test_only_texts_that_passed_through_the_model_are_called_helpful(audit: TracingAudit) -> None:
     found = audit.trace(audit.question(audit.say(PROMPT)), trace_method("blocks-ekfac", shortlist=2))
+    assert found.caveat.startswith(f"Only 2 of {len(audit.ids)} texts passed")
+    assert not audit.trace(audit.question(audit.say(PROMPT)), trace_method("blocks-ekfac")).caveat
     shown = [*found.helped(6).tolist(), *found.hurt(6).tolist()]
     assert found.scores.exact[shown].all()
     again = audit.open_trace(found.run_id)

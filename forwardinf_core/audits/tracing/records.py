@@ -66,6 +66,17 @@ class Trace:
     rise: float
     seconds: dict[str, float]
 
+    @property
+    def caveat(self) -> str:
+        """Say what a shortlist leaves open, in words; "" where every text passed through the model."""
+        passed, all_texts = int(self.scores.exact.sum()), len(self.scores.exact)
+        if passed == all_texts:
+            return ""
+        return (
+            f"Only {passed:,} of {all_texts:,} texts passed through the model. Such a choice found nearly all that "
+            "helped most, but few of those that hurt most; trace --shortlist 0 passes every text."
+        )
+
     def helped(self, count: int) -> NDArray[np.int64]:
         """Return the texts that helped most, best first; only such as helped and passed through the model."""
         order = self.scores.ranking("influence")

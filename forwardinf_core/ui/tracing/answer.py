@@ -40,6 +40,8 @@ def texts_panel(project: TracingProject, trace: Trace) -> None:
         ranking = _choose_ranking(link)
         keep = _filter(project, link)
         st.caption(WORDS[ranking])
+        if ranking == "hurt" and trace.caveat:
+            st.caption(f":material/warning: {plain(trace.caveat)}")
         found = listing.order_of(trace, ranking, keep)
         left, right = st.columns([1.55, 1], gap="large")
         with left:
