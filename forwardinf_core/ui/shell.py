@@ -22,7 +22,7 @@ def preparing(opened: opening.Opening) -> None:
     with st.container(width=560, gap="medium"):
         frame.heading(
             f"Preparing the {demo} demo" if demo else "Opening the project",
-            "This happens once: the model is trained here, on this machine." if demo else opened.project_ref,
+            "The first time, its model is trained here, on this machine." if demo else opened.project_ref,
         )
         watch(opening.ADDRESS, opened.name, key=state.OPENING_PROGRESS, words="", slim=False, on_end=lambda: None)
 
