@@ -19,9 +19,8 @@ from forwardinf_core.models.language import LanguageModel, load_language_model
 from forwardinf_core.models.source import ModelSource
 from forwardinf_core.projects.load import AUDIT_FOLDER, locate
 from forwardinf_core.projects.places import ALLOW_OUTSIDE, demo_folder, inside, is_set
+from forwardinf_core.projects.schema import LANGUAGE_TASKS
 from forwardinf_core.projects.yaml_file import read_yaml
-
-LANGUAGE_TASKS = ("causal-lm", "seq2seq-lm")
 
 
 class LanguageConfig(BaseModel):

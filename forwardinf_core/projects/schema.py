@@ -20,7 +20,7 @@ from forwardinf_core.errors import ProjectError
 from forwardinf_core.models.source import ModelSource
 
 Task = Literal["image-classification", "text-classification", "diffusion"]
-PLANNED_TASKS = ("causal-lm", "seq2seq-lm")
+LANGUAGE_TASKS = ("causal-lm", "seq2seq-lm")  # their project.yaml is described in language.py
 CONTENT_OF_TASK: dict[str, Content] = {
     "image-classification": "image",
     "text-classification": "text",
@@ -35,12 +35,6 @@ SCHEMA_FILE = Path(__file__).resolve().parents[2] / "docs" / "project.schema.jso
 SHOWN_LENGTH = 60  # of an offending value
 
 
-def _supported_task(value: object) -> object:
-    if value in PLANNED_TASKS:
-        raise ValueError(f"this version does not support the task {value}; supported: {', '.join(get_args(Task))}")
-    return value
-
-
 def _text(value: object) -> object:
     """Accept a project called 2024: YAML reads it as a number."""
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
@@ -52,7 +46,7 @@ class ProjectConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=200)]
-    task: Annotated[Task, BeforeValidator(_supported_task)]
+    task: Task
     model: ModelSource
     train: RowSource
     test: RowSource
@@ -123,8 +117,10 @@ def _sentence(error: ErrorDetails, field: str, origin: str) -> ProjectError:
             hint = f"Did you mean {near[0]}? {_keys(field)}" if near else _keys(field)
             return ProjectError(f"{origin}: {field} is not a known key.", hint=hint)
         case "literal_error":
-            near = difflib.get_close_matches(str(error["input"]), [*str(expected["expected"]).split("'")[1::2]], n=1)
-            hint = f"Expected {expected['expected']}.".replace("'", "")
+            known = str(expected["expected"]).split("'")[1::2]
+            known += LANGUAGE_TASKS if field == "task" else ()
+            near = difflib.get_close_matches(str(error["input"]), known, n=1)
+            hint = f"Expected {', '.join(known[:-1])} or {known[-1]}." if known[1:] else f"Expected {known[0]}."
             hint = f"Did you mean {near[0]}? {hint}" if near else hint
             return ProjectError(f"{origin}: {field} is {_shown(error['input'])}.", hint=hint)
         case "value_error":

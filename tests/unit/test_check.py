@@ -108,10 +108,10 @@ def test_a_label_outside_the_classes_of_the_model_is_told(root: Path) -> None:
 
 
 def test_all_mistakes_in_project_yaml_are_listed_and_nothing_else_is_tried(root: Path) -> None:
-    write_config(root, modle=1, task="diffusion")
+    write_config(root, modle=1, task="segmentation")
     report = check_project(root)
     assert "Did you mean model?" in said(report)
-    assert "does not support the task diffusion" in said(report)
+    assert 'task is "segmentation"' in said(report)
     assert report.facts is None
     write_config(root, train={"kind": "parquet", "path": "../a.parquet"}, checkpoints=["/b"])
     answer = said(check_project(root))

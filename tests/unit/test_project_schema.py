@@ -56,7 +56,8 @@ def test_the_published_schema_is_up_to_date() -> None:
         ("modle", {}, ["modle is not a known key", "Did you mean model?"]),
         ("train.lable", "label", ["train.lable is not a known key", "Did you mean label?", "Keys of train"]),
         ("model.colour", "red", ["model.colour is not a known key", "Keys of model: kind, path"]),
-        ("task", "diffusion", ["does not support the task diffusion", "supported: image-classification"]),
+        ("task", "segmentation", ['task is "segmentation"', "Expected image-classification"]),
+        ("task", "causal-ml", ["Did you mean causal-lm?"]),
         ("task", "image-clasification", ['"image-clasification"', "Did you mean image-classification?"]),
         ("model.kind", "transformer", ['model.kind is "transformer"', "Did you mean transformers?"]),
         ("model.path", "", ['model.path is ""', "at least 1 character"]),
@@ -99,8 +100,8 @@ def test_class_names_and_project_names_may_be_numbers() -> None:
 
 
 def test_all_mistakes_are_listed_at_once() -> None:
-    content = with_value("model.kind", "resnet") | {"task": "diffusion", "tset": {}}
+    content = with_value("model.kind", "resnet") | {"task": "segmentation", "tset": {}}
     del content["test"]
     titles = " ".join(error.title for error in mistakes(content, "project.yaml"))
-    for part in ("model.kind", "diffusion", "tset", "test is missing"):
+    for part in ("model.kind", "segmentation", "tset", "test is missing"):
         assert part in titles

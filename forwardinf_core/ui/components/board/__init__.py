@@ -9,7 +9,7 @@ from pathlib import Path
 import streamlit as st
 
 from forwardinf_core.ui import components
-from forwardinf_core.ui.components import beside, gallery
+from forwardinf_core.ui.components import beside, gallery, on_its_page
 from forwardinf_core.ui.components.gallery import Tile, Tone
 
 FOLDER, GALLERY = Path(__file__).parent, Path(gallery.__file__).parent
@@ -54,6 +54,7 @@ def board(shown: Board, *, key: str, on_select: Callable[[str], None]) -> None:
     """Draw the board; ``on_select`` is called with the id of the row chosen in any gallery of it."""
     last = (st.session_state.get(key) or {}).get("chosen") or {}
 
+    @on_its_page
     def changed() -> None:
         chosen = (st.session_state.get(key) or {}).get("chosen") or {}
         if isinstance(chosen.get("id"), str):

@@ -9,7 +9,7 @@ from typing import Literal
 
 import streamlit as st
 
-from forwardinf_core.ui.components import beside
+from forwardinf_core.ui.components import beside, on_its_page
 
 FOLDER = Path(__file__).parent
 _GALLERY = st.components.v2.component(
@@ -57,6 +57,7 @@ def gallery(
     state = st.session_state.get(key) or {}
     last = state.get("chosen") or {}
 
+    @on_its_page
     def changed() -> None:
         chosen = (st.session_state.get(key) or {}).get("chosen") or {}
         if on_select is not None and isinstance(chosen.get("id"), str):

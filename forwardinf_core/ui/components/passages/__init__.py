@@ -8,7 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from forwardinf_core.ui.components import beside
+from forwardinf_core.ui.components import beside, on_its_page
 from forwardinf_core.ui.components.gallery import Tone
 
 FOLDER = Path(__file__).parent
@@ -51,6 +51,7 @@ def passages(
 ) -> None:
     """Draw the texts below each other; ``on_select`` is called with the id of the one clicked or entered."""
 
+    @on_its_page
     def changed() -> None:
         chosen = (st.session_state.get(key) or {}).get("chosen") or {}
         if isinstance(chosen.get("id"), str):

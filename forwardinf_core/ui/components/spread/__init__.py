@@ -12,7 +12,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from forwardinf_core.ui import components
-from forwardinf_core.ui.components import beside
+from forwardinf_core.ui.components import beside, on_its_page
 
 FOLDER = Path(__file__).parent
 _SPREAD = st.components.v2.component(
@@ -107,6 +107,7 @@ def spread(
 
     last = told()
 
+    @on_its_page
     def changed() -> None:
         if on_choose is not None:
             on_choose(_range_of(told(), shown))

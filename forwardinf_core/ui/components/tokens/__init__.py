@@ -9,7 +9,7 @@ from typing import Literal
 
 import streamlit as st
 
-from forwardinf_core.ui.components import beside
+from forwardinf_core.ui.components import beside, on_its_page
 
 FOLDER = Path(__file__).parent
 _TOKENS = st.components.v2.component(
@@ -43,6 +43,7 @@ def tokens(
     ``on_pick`` is called with the positions chosen, before the screen is drawn again.
     """
 
+    @on_its_page
     def changed() -> None:
         state = (st.session_state.get(key) or {}).get("picked") or {}
         places = state.get("places")

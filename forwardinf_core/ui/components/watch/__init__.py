@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from forwardinf_core.ui import components
-from forwardinf_core.ui.components import beside
+from forwardinf_core.ui.components import beside, on_its_page
 
 FOLDER = Path(__file__).parent
 _WATCH = st.components.v2.component(
@@ -25,6 +25,7 @@ def watch(address: str, job: str, *, key: str, words: str, slim: bool, on_end: C
     ``address`` is where the project's jobs are served; ``words`` stand before the share where it is ``slim``.
     """
 
+    @on_its_page
     def changed() -> None:
         if _ended(key) == job:
             on_end()
@@ -40,6 +41,7 @@ def watch(address: str, job: str, *, key: str, words: str, slim: bool, on_end: C
 def after(delay_ms: int, name: str, *, key: str, on_end: Callable[[], None]) -> None:
     """Draw nothing; ``on_end`` is called when a person has stayed for a while with what ``name`` stands for."""
 
+    @on_its_page
     def changed() -> None:
         if _ended(key) == name:
             on_end()
