@@ -13,7 +13,7 @@ def offer(kind: str, what: str) -> Offer:
     """Return what is offered before anything was scored."""
     return Offer(
         kind=kind,
-        title="Memorisation has not been scored yet",
+        title="Memorization has not been scored yet",
         hint=f"Every training {what} is asked how much the model's answer on it leans on that very {what}.",
         button=f"Score the {what}s",
         icon=":material/psychology:",

@@ -140,7 +140,7 @@ def of_attribution(audit: Audit, method: Method, rates: Rates, *, queries: int =
 
 
 def of_audit(audit: Audit, kind: str, rates: Rates) -> Forecast | None:
-    """Return what a search of all rows costs (leakage, memorisation, wrong labels); None for other kinds of work."""
+    """Return what a search of all rows costs (leakage, memorization, wrong labels); None for other kinds of work."""
     if kind not in PASSES_OF_AUDIT:
         return None
     share = (len(audit.train) + PASSES_OVER_TEST * len(audit.test)) / len(audit.train)

@@ -1,4 +1,4 @@
-"""Influence through the head in closed form, of rows on queries and on themselves, for leakage and memorisation."""
+"""Influence through the head in closed form, of rows on queries and on themselves, for leakage and memorization."""
 
 from __future__ import annotations
 

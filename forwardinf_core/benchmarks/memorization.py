@@ -1,4 +1,4 @@
-"""How well cheap scores rank rows by memorisation, against networks retrained on random halves of the rows.
+"""How well cheap scores rank rows by memorization, against networks retrained on random halves of the rows.
 
 Digits of scikit-learn (1,297 rows) with a network of one hidden layer, and with a small built-in network, which also
 does 2,000 rows of CIFAR-10N. The reference is Feldman and Zhang's; every score is of one network trained on all rows.

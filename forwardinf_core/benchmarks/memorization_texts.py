@@ -1,4 +1,4 @@
-"""How well cheap scores rank training texts of a language model by memorisation, against small models retrained.
+"""How well cheap scores rank training texts of a language model by memorization, against small models retrained.
 
 The reference is Feldman and Zhang's, for texts: the mean probability a model gives the tokens of a text, over models
 trained on random halves with it, less that without it. Every score is of one model trained on all texts. What the

@@ -1,6 +1,6 @@
 """A network small enough to train hundreds at once: one hidden layer on pixels, all copies in the same products.
 
-For the memorisation reference on digits: 200 networks on random halves take seconds instead of minutes.
+For the memorization reference on digits: 200 networks on random halves take seconds instead of minutes.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ def memorization(
     models: Annotated[int, typer.Option(min=4, help="Networks on random halves.")] = 200,
     as_json: AsJson = False,
 ) -> None:
-    """Scores against memorisation measured by retraining: Spearman, on digits and on 2,000 rows of CIFAR-10N."""
+    """Scores against memorization measured by retraining: Spearman, on digits and on 2,000 rows of CIFAR-10N."""
     from forwardinf_core.benchmarks import memorization as bench
 
     with progress_line(quiet=as_json) as tell:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from forwardinf_core.audits.tracing.audit import TracingAudit
     from forwardinf_core.audits.tracing.memorization import MemorizedTexts
 
-WORDS = 5  # most memorised tokens named of each text
+WORDS = 5  # most memorized tokens named of each text
 SHOWN = 60  # characters of a text in the table
 
 

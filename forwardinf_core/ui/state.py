@@ -166,7 +166,7 @@ LEAK_EXPORT = "leak-export"
 LEAK_GROUPS = "leak-groups"
 LEAK_MEMBERS = "leak-members"
 
-# the memorisation screen
+# the memorization screen
 MEM_START = "mem-start"
 MEM_RETRAIN = "mem-retrain"
 MEM_CLASS = "mem-class"

@@ -1,7 +1,7 @@
 """From an open project to what can be retrained: its own training rows, by the recipe of the built-in networks.
 
 What is retrained is watched on all rows of the project, training rows first and test rows after them, so that every
-question (fidelity, removal, memorisation, cleaning) reads the same stored outcomes.
+question (fidelity, removal, memorization, cleaning) reads the same stored outcomes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 r"""One piece of retraining machinery: some rows and a seed → a trained network → its outputs on watched rows.
 
-The linear datamodelling score, the removal check, memorisation and the effect of cleaning all ask the same question
+The linear datamodelling score, the removal check, memorization and the effect of cleaning all ask the same question
 of it. What is trained, and how, is a ``Recipe``. Every outcome is kept in a ChunkStore bound to model, rows and
 options, so work that was stopped goes on where it was, and a second question about the same subset costs nothing.
 """

@@ -127,10 +127,10 @@ def test_markup_in_training_texts_is_shown_letter_by_letter(app: Server, watched
         expect(shown.filter(has_text=text).first).to_be_visible()
 
 
-def test_memorised_texts_are_scored_by_a_click_and_their_words_marked(app: Server, watched: Watched) -> None:
+def test_memorized_texts_are_scored_by_a_click_and_their_words_marked(app: Server, watched: Watched) -> None:
     page = watched.open(f"{app.url}/memorization")
     page.get_by_role("button", name="Score the texts").click()
-    shown = options(page, "Training texts by memorisation")
+    shown = options(page, "Training texts by memorization")
     expect(shown.first).to_be_visible(timeout=OPENING_MS)
     expect(shown.first.locator("mark").first).to_be_visible()
     shown.nth(1).click()

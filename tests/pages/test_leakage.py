@@ -1,4 +1,4 @@
-"""The screens for leaked and memorised rows, on the digits demo: what is shown, decided, undone and linked."""
+"""The screens for leaked and memorized rows, on the digits demo: what is shown, decided, undone and linked."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_service_that_fails_is_said_calmly(screens: Screens, scored: Audit, mo
     assert app.error
 
 
-def test_memorised_rows_are_ranked_and_called_an_estimate(screens: Screens, scored: Audit) -> None:
+def test_memorized_rows_are_ranked_and_called_an_estimate(screens: Screens, scored: Audit) -> None:
     app = screens(scored, MEMORIZATION)
     assert not app.exception
     assert "Estimate" in written(app)

@@ -1,4 +1,4 @@
-"""The leakage and memorisation screens on texts: words side by side, nothing of a text read as markup."""
+"""The leakage and memorization screens on texts: words side by side, nothing of a text read as markup."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_groups_of_texts_are_shown_by_their_beginnings(screens: Screens, scored:
     assert "mirrored" not in written(app)
 
 
-def test_memorised_texts_are_shown_whole_with_their_nearest(screens: Screens, scored: Audit) -> None:
+def test_memorized_texts_are_shown_whole_with_their_nearest(screens: Screens, scored: Audit) -> None:
     app = screens(scored, "memorization.py", row=WRONG_COPY)
     assert not app.exception
     (passage,) = given(app, "passage")

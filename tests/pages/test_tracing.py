@@ -123,7 +123,7 @@ def test_a_classification_page_in_the_link_says_that_it_is_for_other_tasks(show:
     assert "is not for this project" in written(app)
 
 
-def test_memorised_texts_are_ranked_marked_and_called_an_estimate(show: Show, traced: TracingAudit) -> None:
+def test_memorized_texts_are_ranked_marked_and_called_an_estimate(show: Show, traced: TracingAudit) -> None:
     from forwardinf_core.audits.tracing import memorization
 
     with pytest.MonkeyPatch.context() as patch:
@@ -133,7 +133,7 @@ def test_memorised_texts_are_ranked_marked_and_called_an_estimate(show: Show, tr
     app.switch_page(str(PAGES / "memorization.py")).run()
     assert not app.exception
     assert "Estimate" in written(app)
-    assert "6 texts, the most memorised first" in written(app)
+    assert "6 texts, the most memorized first" in written(app)
     (rows,) = [part["rows"] for part in given(app, "passages")]
     assert any(run["strength"] for run in rows[0]["runs"])  # type: ignore[index]
 

@@ -1,4 +1,4 @@
-"""Memorised rows: the score is the closed form, the reference is retraining, and words never say more than is known."""
+"""Memorized rows: the score is the closed form, the reference is retraining, and words never say more than is known."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_training_that_failed_counts_on_neither_side() -> None:
     assert found.memorization.tolist() == [0.0, 0.0]
 
 
-def test_rows_with_a_planted_wrong_label_are_memorised_most(digits_audit: Audit, found: Memorization) -> None:
+def test_rows_with_a_planted_wrong_label_are_memorized_most(digits_audit: Audit, found: Memorization) -> None:
     wrong = np.asarray([digits_audit.planted(n).startswith("Planted wrong") for n in range(len(found.ids))])
     assert found.percentile[wrong].mean() > 90
     assert set(np.flatnonzero(wrong)) & set(found.ranked()[:50].tolist())

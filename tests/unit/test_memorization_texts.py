@@ -1,4 +1,4 @@
-"""Memorised texts of a language model: the score is the self-influence, tokens are told, words stay an estimate."""
+"""Memorized texts of a language model: the score is the self-influence, tokens are told, words stay an estimate."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def opened(folder: Path) -> TracingAudit:
 @pytest.fixture(scope="module")
 def audit(tmp_path_factory: pytest.TempPathFactory) -> TracingAudit:
     """A model of six sentences, over 22 texts of which four are odd; it was not trained on the odd ones."""
-    folder = write_project(tmp_path_factory.mktemp("memorised"))
+    folder = write_project(tmp_path_factory.mktemp("memorized"))
     texts = [*TEXTS * 3, *ODD]
     pd.DataFrame({"id": [f"t{n}" for n in range(len(texts))], "text": texts}).to_parquet(folder / "train.parquet")
     return opened(folder)
@@ -75,7 +75,7 @@ def test_texts_without_a_predicted_token_score_nothing_and_say_so(found: Memoriz
     assert sentence_of(found, 0).startswith("Estimate:")
 
 
-def test_the_word_against_what_the_others_say_is_the_most_memorised_of_its_text(audit: TracingAudit) -> None:
+def test_the_word_against_what_the_others_say_is_the_most_memorized_of_its_text(audit: TracingAudit) -> None:
     position = len(TEXTS) * 3 + ODD.index("Paris is the capital of Peru.")
     shares = memorized_tokens(audit, position)
     assert "".join(one.text for one in shares).strip() == "Paris is the capital of Peru."

@@ -286,7 +286,7 @@ def test_planted_copies_of_the_query_rank_first_and_last(options: StepOptions, s
     assert scores[COPY] > 0 > scores[WRONG_COPY]
 
 
-def test_the_released_recipe_finds_the_copy_of_a_memorised_query_near_the_top(planted: Planted) -> None:
+def test_the_released_recipe_finds_the_copy_of_a_memorized_query_near_the_top(planted: Planted) -> None:
     module, rows, query = planted
     network = FullNetwork(module, Classification())
     scores = score_rows(network, TensorRows(rows), [released_update(network, query)], None, batch_size=64)[:, 0]

@@ -1,4 +1,4 @@
-"""Which rows a memorisation screen shows: by class and score, the most memorised first; and a row's nearest rows."""
+"""Which rows a memorization screen shows: by class and score, the most memorized first; and a row's nearest rows."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Bars:
 
 
 def value_of(found: Memorization) -> NDArray[np.float64]:
-    """Return what rows are ranked by: memorisation where retraining gave it, else log10 of the self-influence."""
+    """Return what rows are ranked by: memorization where retraining gave it, else log10 of the self-influence."""
     if found.reference is not None:
         return found.reference.memorization
     return powers_of_ten(found.score)
@@ -54,7 +54,7 @@ def powers_of_ten(score: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def chosen_rows(found: Memorization, chosen: Chosen) -> NDArray[np.int64]:
-    """Return the positions asked for, the most memorised first."""
+    """Return the positions asked for, the most memorized first."""
     order, value = found.ranked(), value_of(found)
     keep = np.ones(len(order), dtype=np.bool_)
     if chosen.label is not None:

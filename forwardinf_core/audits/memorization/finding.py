@@ -101,8 +101,8 @@ def check_rows(audit: Audit) -> None:
     """Raise DataError, in a sentence, where the question has no answer."""
     if len(audit.train) < FEWEST_ROWS:
         raise DataError(
-            f"There are {len(audit.train)} training rows, too few to compare their memorisation.",
-            hint=f"The memorisation audit needs at least {FEWEST_ROWS}.",
+            f"There are {len(audit.train)} training rows, too few to compare their memorization.",
+            hint=f"The memorization audit needs at least {FEWEST_ROWS}.",
         )
     if len({row.tobytes() for row in audit.train.digests}) == 1:
         raise DataError(
@@ -112,7 +112,7 @@ def check_rows(audit: Audit) -> None:
     unlabelled = int((audit.train_labels < 0).sum())
     if unlabelled:
         raise DataError(
-            f"{unlabelled} of {len(audit.train)} training rows have no label, and memorisation is about a row's label.",
+            f"{unlabelled} of {len(audit.train)} training rows have no label, and memorization is about a row's label.",
             hint="Give them a label or leave them out.",
         )
 
@@ -243,7 +243,7 @@ def find_reference(audit: Audit) -> Reference | None:
 
 
 def write_scores(found: Memorization, path: Path) -> None:
-    """Write id and score of every training row, higher = more memorised, as parquet."""
+    """Write id and score of every training row, higher = more memorized, as parquet."""
     table = pd.DataFrame({"id": list(found.ids), "score": found.score})
     write_bytes(path, table.to_parquet(index=False))
 
@@ -259,5 +259,5 @@ def _run_here(audit: Audit, kind: str, options: object, report: Report | None) -
 def scope_named(name: str) -> MemorizationOptions:
     """Return the options of a scope. Raises AuditError that lists the scopes."""
     if name not in SCOPES:
-        raise AuditError(f"Memorisation has no method ‘{name}’.", hint=f"Methods: {', '.join(SCOPES)}.")
+        raise AuditError(f"Memorization has no method ‘{name}’.", hint=f"Methods: {', '.join(SCOPES)}.")
     return MemorizationOptions(cast("Literal['head', 'tail']", name))

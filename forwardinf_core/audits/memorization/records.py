@@ -1,4 +1,4 @@
-"""What the memorisation audit says of every training row."""
+"""What the memorization audit says of every training row."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Memorization:
         return ranks
 
     def ranked(self) -> NDArray[np.int64]:
-        """Return the positions of the rows, the most memorised first; by what retraining said where it is known."""
+        """Return the positions of the rows, the most memorized first; by what retraining said where it is known."""
         value = self.score if self.reference is None else np.nan_to_num(self.reference.memorization, nan=-2.0)
         found: NDArray[np.int64] = np.argsort(-value, kind="stable").astype(np.int64)
         return found

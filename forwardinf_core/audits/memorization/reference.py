@@ -1,4 +1,4 @@
-r"""Memorisation by retraining, as Feldman and Zhang measure it (NeurIPS 2020, arXiv 2008.03703, section 2).
+r"""Memorization by retraining, as Feldman and Zhang measure it (NeurIPS 2020, arXiv 2008.03703, section 2).
 
 Networks are trained on random halves of the rows. For a row, the mean probability of its label over the networks that
 saw it, less that over those that did not, is how much its own presence changes its own prediction. They count right

@@ -77,7 +77,7 @@ class MemorizedTexts:
         return found
 
     def ranked(self) -> NDArray[np.int64]:
-        """Return the positions of the texts, the most memorised first."""
+        """Return the positions of the texts, the most memorized first."""
         found: NDArray[np.int64] = np.argsort(-self.score, kind="stable").astype(np.int64)
         return found
 
@@ -87,7 +87,7 @@ def options_of(name: str | None = None) -> TextMemorizationOptions:
     method = trace_method(name or DEFAULT)
     if method.curvature is None:
         raise AuditError(
-            f"Memorisation needs a curvature, and {method.name} takes none.",
+            f"Memorization needs a curvature, and {method.name} takes none.",
             hint="Use a step through ekfac or diagonal, such as blocks-ekfac or last-block-ekfac.",
         )
     return TextMemorizationOptions(method)
@@ -137,8 +137,8 @@ def check_texts(audit: TracingAudit) -> None:
     """Raise DataError, in a sentence, where the question has no answer."""
     if len(audit.ids) < FEWEST_TEXTS:
         raise DataError(
-            f"There are {len(audit.ids)} training texts, too few to compare their memorisation.",
-            hint=f"The memorisation audit needs at least {FEWEST_TEXTS}.",
+            f"There are {len(audit.ids)} training texts, too few to compare their memorization.",
+            hint=f"The memorization audit needs at least {FEWEST_TEXTS}.",
         )
     if len(set(audit.texts)) == 1:
         raise DataError(
@@ -219,7 +219,7 @@ def sentence_of(found: MemorizedTexts, position: int) -> str:
 
 
 def write_scores(found: MemorizedTexts, path: Path) -> None:
-    """Write id and score of every training text, higher = more memorised, as parquet."""
+    """Write id and score of every training text, higher = more memorized, as parquet."""
     write_bytes(path, pd.DataFrame({"id": list(found.ids), "score": found.score}).to_parquet(index=False))
 
 

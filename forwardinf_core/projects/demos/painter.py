@@ -1,6 +1,6 @@
 """The demo ``painter``: a small diffusion model trained here on the 1,797 real digits that come with scikit-learn.
 
-A few digits are copied many times among the training rows, openly, so that the model memorises them and a generated
+A few digits are copied many times among the training rows, openly, so that the model memorizes them and a generated
 copy can be traced. Same seed and same number of threads, same bytes.
 """
 
@@ -61,7 +61,7 @@ def build_painter(folder: Path, report: Report) -> None:
 def planted_sentences() -> tuple[str, ...]:
     """Return what was planted, in words."""
     return (
-        f"{COPIED} training digits are there {COPIES + 1} times each, put there on purpose: the model memorises them.",
+        f"{COPIED} training digits are there {COPIES + 1} times each, put there on purpose: the model memorizes them.",
     )
 
 

@@ -1,1 +1,1 @@
-"""The parts of the memorisation screen."""
+"""The parts of the memorization screen."""

@@ -1,4 +1,4 @@
-"""The histogram of memorisation with a range that can be chosen in it."""
+"""The histogram of memorization with a range that can be chosen in it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def spread_of(run_id: str, bars: Bars, edges: NDArray[np.float64], label: int | 
     """Return the histogram."""
     return Spread(
         asked=f"{run_id}-{label}",
-        label="Histogram of the memorisation of the training rows",
+        label="Histogram of the memorization of the training rows",
         columns=tuple(
             Column(float(height), "accent", f"{counted(int(rows), 'row')} from {low:.2f} to {high:.2f}")
             for height, low, high, rows in zip(spread.heights(bars.rows), bars.low, bars.high, bars.rows, strict=True)

@@ -1,4 +1,4 @@
-"""The ranked rows of the memorisation screen, and the one that is open with its nearest rows."""
+"""The ranked rows of the memorization screen, and the one that is open with its nearest rows."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ def rows_part(project: Project, found: Memorization, place: Place) -> None:
     opened = ids.get(place.row, shown[0])
     tiles_side, row_side = st.columns([1.35, 1], gap="large")
     with tiles_side:
-        st.caption(f"{counted(len(rows), 'row')}, the most memorised first")
+        st.caption(f"{counted(len(rows), 'row')}, the most memorized first")
         with st.container(height=GALLERY_HEIGHT, border=False):
             gallery(
                 [tile_of(project, found, position) for position in shown],
                 key=state.MEM_ROWS,
-                label="Training rows by memorisation",
+                label="Training rows by memorization",
                 selected=found.ids[opened],
                 tile_width=84,
                 on_select=lambda row_id: address.go(row=row_id),
@@ -110,7 +110,7 @@ def tile_of(project: Project, found: Memorization, position: int) -> Tile:
 
 
 def figure_of(found: Memorization, position: int) -> str:
-    """Return the row's figure in a few signs: its memorisation where retraining gave it, else where it stands."""
+    """Return the row's figure in a few signs: its memorization where retraining gave it, else where it stands."""
     if found.reference is not None and found.reference.is_said(position):
         return whole_percent(max(float(found.reference.memorization[position]), 0.0))
     return standing(1.0, float(found.percentile[position]))

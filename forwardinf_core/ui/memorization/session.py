@@ -1,4 +1,4 @@
-"""The finished audit a memorisation screen shows, and what its link says."""
+"""The finished audit a memorization screen shows, and what its link says."""
 
 from __future__ import annotations
 

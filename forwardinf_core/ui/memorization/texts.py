@@ -1,4 +1,4 @@
-"""The memorisation screen of a language model: texts ranked, the words of each that lean on it, the open one."""
+"""The memorization screen of a language model: texts ranked, the words of each that lean on it, the open one."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def texts_part(project: TracingProject, found: MemorizedTexts, place: Place) -> 
     opened = next((position for position in order.tolist() if found.ids[position] == place.row), shown[0])
     left, right = st.columns([1.55, 1], gap="large")
     with left:
-        st.caption(f"{counted(len(order), 'text')}, the most memorised first")
+        st.caption(f"{counted(len(order), 'text')}, the most memorized first")
         rows = [row_of(project, found, position) for position in shown]
         passages(
             rows,
             key=state.MEM_TEXTS,
-            label="Training texts by memorisation",
+            label="Training texts by memorization",
             selected=found.ids[opened],
             on_select=lambda own: address.go(row=own),
         )
@@ -107,7 +107,7 @@ def row_of(project: TracingProject, found: MemorizedTexts, position: int) -> Pas
 
 
 def opened_text(project: TracingProject, found: MemorizedTexts, position: int) -> None:
-    """Draw the open text: what is known of it, its most memorised words, the texts nearest to it, a decision."""
+    """Draw the open text: what is known of it, its most memorized words, the texts nearest to it, a decision."""
     from forwardinf_core.audits.tracing.memorization import sentence_of
 
     audit, own_id = project.audit, found.ids[position]

@@ -22,9 +22,9 @@ TITLES = {
     "mislabels": "Looking for wrong labels",
     "review-effect": "Measuring the effect of the review",
     "leakage": "Looking for leaked test rows",
-    "memorization": "Ranking rows by memorisation",
+    "memorization": "Ranking rows by memorization",
     "memorization-reference": "Retraining on random halves",
-    "memorization-texts": "Ranking texts by memorisation",
+    "memorization-texts": "Ranking texts by memorization",
     "trace": "Tracing a completion",
     "trace-prepare": "Preparing text tracing",
     "generate": "Painting a picture",
@@ -125,7 +125,7 @@ def note_of(job: JobStatus) -> str:
     if job.state == "queued":
         return "Waiting for its turn"
     if job.state == "running":
-        left = f" · about {duration(job.seconds_left)} left" if job.seconds_left is not None else ""
+        left = f" · about {duration(max(job.seconds_left, 1))} left" if job.seconds_left is not None else ""
         return f"{job.note or 'Starting'}{left}"
     took = f" in {duration(job.finished - job.started)}" if job.finished and job.started else ""
     return {"done": f"Done{took}", "paused": "Paused", "failed": "Failed", "cancelled": "Cancelled"}[job.state]
