@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from forwardinf_core.audits.attribution import AttributeOptions
@@ -39,7 +40,9 @@ class Survival:
 
 
 def works() -> dict[str, tuple[str, object, str]]:
-    """Return kind, options and the files to compare, by what the work is called."""
+    """Return kind, options and the files to compare, by what the work is called. Registers every kind of job."""
+    for module in JOB_MODULES:
+        import_module(module)
     full = AttributeOptions(("test:test-0",), method_named("full-sgd"))
     return {
         "full pass": ("attribute", full, ".audit/runs/*/scores.parquet"),
@@ -61,8 +64,9 @@ def survival(folder: Path, name: str, kills: int, seed: int) -> Survival:
     calm, wild = folder / f"{kind}-calm", folder / f"{kind}-wild"
     for project in (calm, wild):
         shutil.rmtree(project, ignore_errors=True)
-        project.mkdir(parents=True)
-        make_project(project, N_ROWS)
+    calm.mkdir(parents=True)
+    make_project(calm, N_ROWS)  # an untrained model: making it again would make another one
+    shutil.copytree(calm, wild)
     run.run_here(kind, calm, options)
     draw = random.Random(f"{seed} {name}")
     done = killed_until_done(lambda: run.submit(kind, wild, options), kills, draw)
@@ -76,6 +80,7 @@ def killed_until_done(submit: Callable[[], int], kills: int, draw: random.Random
     ensure_worker()
     job_id, killed = submit(), 0
     while killed < kills:
+        ensure_worker()  # the one that was killed leaves its job running, and only another one sees that
         state = wait_until(job_id, lambda state: state.state != "queued", modules=JOB_MODULES)
         if not state.is_active:
             break
