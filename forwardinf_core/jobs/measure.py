@@ -33,6 +33,7 @@ from forwardinf_core.store.chunks import digest_of
 
 SIZE = 128
 WAIT_S = 300.0
+CHUNK_S = 1.0  # of the job whose overhead is measured: ten batches of a full pass over CIFAR-10N take .8 s
 MODULES = ("forwardinf_core.jobs.measure",)  # all that a worker started here has to know
 LOOK_S = 0.01
 SELDOM_S = 0.25  # where looking must not take the processor from what is measured
@@ -61,13 +62,15 @@ class Overhead:
     """Medians over pairs of the bare function and the same job: seconds by the clock and of the processor.
 
     ``share`` is what the machinery adds by the clock, ``processor_share`` what it adds to the processor's work, that
-    of the worker which watches the job included; other programs on the machine disturb the first alone.
+    of the worker which watches the job included. Two runs of the same products differ by several percent, so
+    ``outside_share`` looks within the job: its time outside its chunks' computing, over the time inside.
     """
 
     bare_s: float
     worker_s: float
     share: float
     processor_share: float
+    outside_share: float
 
 
 @dataclass(frozen=True)
@@ -92,17 +95,20 @@ def chunk_of(options: MeasureOptions, number: int) -> Tensor:
 @job("measure")
 def measured_work(context: JobContext, options: MeasureOptions) -> dict[str, Option]:
     """Compute every chunk that is missing and return the digest of the sum of all."""
-    begun_s = time.process_time()
+    begun_s, work_s = time.process_time(), 0.0
     total = torch.zeros(SIZE, SIZE)
     context.report(0, options.chunks, "starting")
     for number in range(options.chunks):
         found = context.chunks.get(f"chunk-{number}")
         if found is None:
+            chunk_s = time.monotonic()
             found = {"total": chunk_of(options, number)}
+            work_s += time.monotonic() - chunk_s
             context.chunks.put(f"chunk-{number}", found)
         total += found["total"]
         context.report(number + 1, options.chunks, "summing")
-    return {"sha256": digest_of({"total": total}), "processor_s": time.process_time() - begun_s}
+    processor_s = time.process_time() - begun_s
+    return {"sha256": digest_of({"total": total}), "processor_s": processor_s, "work_s": work_s}
 
 
 def bare_digest(options: MeasureOptions, at_chunk: Callable[[float], None] = lambda _at_s: None) -> str:
@@ -154,8 +160,8 @@ def measure_overhead(project: Path, options: MeasureOptions, *, pairs: int = 3) 
     return Overhead(*(statistics.median(column) for column in zip(*every, strict=True)))
 
 
-def _pair(project: Path, options: MeasureOptions) -> tuple[float, float, float, float]:
-    """Return bare and worker seconds, and what the worker adds as shares of the clock's and the processor's time."""
+def _pair(project: Path, options: MeasureOptions) -> tuple[float, float, float, float, float]:
+    """Return bare and worker seconds, and the three shares that the worker adds."""
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_bare_alone, args=(options, theirs))
     process.start()
@@ -169,7 +175,8 @@ def _pair(project: Path, options: MeasureOptions) -> tuple[float, float, float, 
     assert state.finished is not None
     worker_s = state.finished - state.started
     processor_s = float(str(state.result["processor_s"])) + worker
-    return bare_s, worker_s, worker_s / bare_s - 1, processor_s / bare_processor_s - 1
+    outside = worker_s / float(str(state.result["work_s"])) - 1
+    return bare_s, worker_s, worker_s / bare_s - 1, processor_s / bare_processor_s - 1, outside
 
 
 def _watched(job_id: int) -> tuple[float, JobStatus]:
@@ -279,17 +286,20 @@ def measure_all(project: Path, *, kills: int, seconds: float) -> dict[str, float
     bare_digest(MeasureOptions(chunks=2))
     one_chunk_s = (time.monotonic() - begun) / 2
     survived = measure_kills(project, options, kills=kills)
-    overhead = measure_overhead(project, MeasureOptions(chunks=max(round(seconds / one_chunk_s), 2)))
+    repeats = max(round(options.repeats * CHUNK_S / one_chunk_s), 1)
+    overhead = measure_overhead(project, MeasureOptions(max(round(seconds / CHUNK_S), 2), repeats))
     cancel = measure_cancel(project, times=10)
     progress = measure_first_progress(project, times=10)
     return {
         "kills": survived.kills,
         "jobs killed": survived.jobs,
         "jobs that ended bit-equal": survived.equal,
+        "a chunk of the bare function, seconds": CHUNK_S,
         "bare function, seconds": overhead.bare_s,
         "the same in the worker, seconds": overhead.worker_s,
         "overhead, share": overhead.share,
         "overhead, share of processor time": overhead.processor_share,
+        "overhead, share of the job's time outside its chunks": overhead.outside_share,
         "cancel, median seconds": cancel.median_s,
         "cancel, largest seconds": cancel.largest_s,
         "click to first progress, median seconds": progress.median_s,
