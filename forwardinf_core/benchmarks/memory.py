@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ import pandas as pd
 import yaml
 from PIL import Image
 
+from forwardinf_core.jobs.memory import peak_bytes
 from forwardinf_core.models.baseline import Baseline, BaselineConfig
 from forwardinf_core.models.baseline_folder import save_baseline
 from forwardinf_core.models.preprocessing import PixelPreprocessing
@@ -81,7 +81,8 @@ def answer_and_tell(folder: str, method: str) -> None:
 
     audit = open_audit(folder)
     audit.attribute("test:test-0", method=method)
-    print(json.dumps({"mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    # not getrusage: what it says of a child begins at the size of the program that started it
+    print(json.dumps({"mib": peak_bytes() / 2**20}))
 
 
 if __name__ == "__main__":
