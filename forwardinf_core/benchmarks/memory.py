@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,18 +26,24 @@ from forwardinf_core.models.baseline import Baseline, BaselineConfig
 from forwardinf_core.models.baseline_folder import save_baseline
 from forwardinf_core.models.preprocessing import PixelPreprocessing
 
-BUDGET_MIB = 1_536  # of the whole process, PyTorch and the libraries included
+BUDGET_MIB = 1_536  # of the whole process, PyTorch and libraries included, without pages of mapped caches
+LOOK_S = 0.02
 SIZE, N_CLASSES, N_TEST = 32, 10, 4
 DISTINCT = 500  # pictures; further rows repeat them
 
 
 @dataclass(frozen=True)
 class Peak:
-    """Peak resident memory of one process that scored ``n_rows`` rows by ``method``, in MiB."""
+    """Peak memory of one process that scored ``n_rows`` rows by ``method``, in MiB.
+
+    ``mib`` is all that was resident; pages of memory-mapped caches count there, which the system takes back when it
+    needs them. ``own_mib`` is without those (Linux; looked at every 20 ms).
+    """
 
     n_rows: int
     method: str
     mib: float
+    own_mib: float
 
 
 def peak_of(n_rows: int, method: str) -> Peak:
@@ -44,7 +52,7 @@ def peak_of(n_rows: int, method: str) -> Peak:
         make_project(Path(name), n_rows)
         command = [sys.executable, "-m", "forwardinf_core.benchmarks.memory", name, method]
         found = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  # our own module
-        return Peak(n_rows, method, float(json.loads(found.stdout.splitlines()[-1])["mib"]))
+        return Peak(n_rows, method, **json.loads(found.stdout.splitlines()[-1]))
 
 
 def make_project(folder: Path, n_rows: int) -> None:
@@ -79,10 +87,29 @@ def answer_and_tell(folder: str, method: str) -> None:
     """Open the project, answer one query and print this process's peak memory."""
     from forwardinf_core.audits.opening import open_audit
 
-    audit = open_audit(folder)
-    audit.attribute("test:test-0", method=method)
+    own, ended = [0], threading.Event()
+
+    def look() -> None:
+        while not ended.wait(LOOK_S):
+            own[0] = max(own[0], own_bytes())
+
+    watch = threading.Thread(target=look)
+    watch.start()
+    try:
+        audit = open_audit(folder)
+        audit.attribute("test:test-0", method=method)
+    finally:
+        ended.set()
+        watch.join()
     # not getrusage: what it says of a child begins at the size of the program that started it
-    print(json.dumps({"mib": peak_bytes() / 2**20}))
+    print(json.dumps({"mib": peak_bytes() / 2**20, "own_mib": own[0] / 2**20}))
+
+
+def own_bytes() -> int:
+    """Return the resident memory of this process that no file stands behind. Linux alone tells."""
+    found = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024
 
 
 if __name__ == "__main__":
