@@ -77,7 +77,6 @@ def survival(folder: Path, name: str, kills: int, seed: int) -> Survival:
 
 def killed_until_done(submit: Callable[[], int], kills: int, draw: random.Random) -> int:
     """Kill the worker or its child at random moments of a job, then let it end; return how often."""
-    ensure_worker()
     job_id, killed = submit(), 0
     while killed < kills:
         ensure_worker()  # the one that was killed leaves its job running, and only another one sees that

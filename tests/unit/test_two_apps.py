@@ -27,10 +27,14 @@ def test_two_programs_that_begin_the_same_answer_at_once_keep_one_run(digits_aud
         for _ in range(2)
     ]
     answers = []
-    for program in programs:
-        said, complaint = program.communicate(timeout=LIMIT_S)
-        assert program.returncode == 0, complaint
-        answers.append(json.loads(said))
+    try:
+        for program in programs:
+            said, complaint = program.communicate(timeout=LIMIT_S)
+            assert program.returncode == 0, complaint
+            answers.append(json.loads(said))
+    finally:
+        for program in programs:
+            program.kill()
     for part in ("run_id", "top", "bottom"):
         assert answers[0][part] == answers[1][part]
     kept = [path for path in (folder / ".audit" / "runs").iterdir() if not path.name.startswith(".")]

@@ -12,6 +12,7 @@ export default function ({ data, parentElement, setStateValue }) {
   root.classList.toggle("slim", data.slim)
   if (mine.job !== data.job) {
     mine.stop()
+    clearTimeout(mine.waiting) // what it would tell is now said of this job
     mine.job = data.job
     root.replaceChildren()
     mine.stop = data.after_ms ? later(mine, data.after_ms) : follow(root, mine, data)
