@@ -36,7 +36,18 @@ from forwardinf_core.influence.update import StepOptions
 from forwardinf_core.models.baseline import Baseline
 
 Scope = Literal["head", "tail", "tail2", "full"]
-Kind = Literal["gradient", "adam", "released", "diagonal", "ekfac", "subspace", "conjugate-gradient", "exact"]
+Kind = Literal[
+    "gradient",
+    "adam",
+    "released",
+    "diagonal",
+    "ekfac",
+    "subspace",
+    "conjugate-gradient",
+    "exact",
+    "cascade",  # of two others: lds_table.cascades
+    "cascade-filled",
+]
 
 MOVED: dict[Scope, tuple[str, ...]] = {
     "head": (Baseline.HEAD,),

@@ -7,7 +7,7 @@ is a bootstrap over subsets and queries of the reporting half; that of one model
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from forwardinf_core.benchmarks.lds_scores import ITERATIONS, Method, Scene, Scope, scopes_of
 from forwardinf_core.benchmarks.lds_truth import Problem
 from forwardinf_core.errors import ModelError
-from forwardinf_core.influence.combining import average_scores
+from forwardinf_core.influence.combining import average_scores, shortlist_positions
 from forwardinf_core.models.baseline import Baseline
 from forwardinf_core.store.chunks import ChunkStore
 from forwardinf_core.verification.lds import Lds, Truth, linear_datamodelling_score
@@ -26,6 +26,8 @@ DAMPINGS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 RISES = (0.03, 0.1, 0.3, 1.0)
 SUBSPACES = (512, 2_048)
 SCOPES: tuple[Scope, ...] = ("head", "tail", "tail2", "full")
+HEAD = Method("exact", "head", 3e-4)  # as the app picks a cascade's shortlist
+SHORTLIST = 0.05
 
 Scores = NDArray[np.float64]
 """(n_models, n_queries, n_train)"""
@@ -43,7 +45,7 @@ class Line:
 
 def grid() -> list[Method]:
     """Return every method in the limit of a short step, and the released recipe."""
-    methods = [Method("released", "full")]
+    methods = [Method("released", "full"), HEAD]
     for scope in SCOPES:
         methods += [Method("gradient", scope), Method("adam", scope)]
         for damping in DAMPINGS:
@@ -100,6 +102,29 @@ def make_scores(
             found[method].append(kept["scores"].double().numpy())
         _tell(report, (done + 1) / len(pieces), f"model {index + 1}, {scope}")
     return {method: np.stack(scores) for method, scores in found.items() if method not in refused}
+
+
+def cascades(scores: dict[Method, Scores]) -> dict[Method, Scores]:
+    """Return what a cascade makes of the head's scores and of EK-FAC's on every layer, at each damping of the latter.
+
+    ``cascade`` counts its shortlist alone, every other row as 0: what a person sees under "helped" and "hurt".
+    ``cascade-filled`` has the head's scores for the others, brought to the same root mean square on the shortlist.
+    """
+    found: dict[Method, Scores] = {}
+    for method, full in scores.items():
+        if method.kind != "ekfac" or method.scope != "full":
+            continue
+        alone, filled = np.zeros_like(full), scores[HEAD].copy()
+        for query in np.ndindex(full.shape[:2]):
+            head = scores[HEAD][query]
+            rows = shortlist_positions(head.astype(np.float32), SHORTLIST)
+            alone[query][rows] = full[query][rows]
+            size = np.sqrt(np.mean(head[rows] ** 2))
+            filled[query] *= np.sqrt(np.mean(full[query][rows] ** 2)) / size if size > 0 else 0.0
+            filled[query][rows] = full[query][rows]
+        found[replace(method, kind="cascade")] = alone
+        found[replace(method, kind="cascade-filled")] = filled
+    return found
 
 
 def compare(problem: Problem, truth: Truth, scores: dict[Method, Scores]) -> list[Line]:

@@ -69,8 +69,8 @@ def lds(
     workers: Annotated[int, typer.Option(min=1, help="Processes that retrain.")] = 1,
 ) -> None:
     """Repeat the table of docs/method.md: every step and scope, one model and the mean of five."""
+    from forwardinf_core.benchmarks.lds_table import cascades, grid, make_scores, markdown
     from forwardinf_core.benchmarks.lds_table import compare as lines_of
-    from forwardinf_core.benchmarks.lds_table import grid, make_scores, markdown
     from forwardinf_core.benchmarks.lds_truth import cifar10n, digits, make_truth, reference_models
 
     if problem == "cifar10n" and data is None:
@@ -81,4 +81,4 @@ def lds(
         truth = make_truth(chosen, folder, workers=workers, report=report)
         models = reference_models(chosen, folder, report=report)
         scores = make_scores(chosen, models, grid(), folder, report=report)
-    typer.echo("\n".join(markdown(lines_of(chosen, truth, scores))))
+    typer.echo("\n".join(markdown(lines_of(chosen, truth, scores | cascades(scores)))))

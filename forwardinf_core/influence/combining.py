@@ -1,12 +1,12 @@
-r"""Score tables out of score tables: the cascade, and the average over checkpoints or models.
+r"""What is made of score tables: a cascade's shortlist, and the average over checkpoints or models.
 
-Cascade: cheap scores pick a shortlist at both ends, an exact pass re-scores it; the two kinds stay in separate columns
-and are never mixed in one ranking. Average: METHOD 3.1 (c), averaging over trained models adds 12 to 50% fidelity.
+Cascade: cheap scores pick a shortlist at both ends, a pass of the whole network over those rows re-scores it. Average:
+METHOD 3.1 (c), averaging over trained models adds 12 to 50% fidelity.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,23 +55,6 @@ def shortlist_positions(score: NDArray[np.float32], share: float) -> NDArray[np.
     return np.sort(chosen).astype(np.int64)
 
 
-def cascade(
-    head: ScoreTable, rescore: Callable[[NDArray[np.int64]], NDArray[np.float32]], *, shortlist: float
-) -> ScoreTable:
-    """Return the head's scores with the exact ones of the shortlist beside them in ``score_full``, NaN elsewhere.
-
-    ``rescore`` gets positions in ascending order and returns their scores in that order; a pass over ``ChosenRows``
-    evaluates the unchanged model again (no base outputs), since the batches differ from those of the base pass.
-    """
-    positions = shortlist_positions(head.score, shortlist)
-    scores = rescore(positions)
-    if scores.shape != positions.shape:
-        raise ShapeError(f"{len(positions)} rows were to be re-scored, and scores of shape {scores.shape} came back.")
-    full = np.full(len(head.score), np.nan, dtype=np.float32)
-    full[positions] = scores
-    return ScoreTable(head.score, head.base_loss, "cascade", full)
-
-
 def average_scores(scores: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Return the mean over models of their scores (n,), each first divided by its root mean square.
 
@@ -89,10 +72,7 @@ def average_scores(scores: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]
 
 
 def average_tables(tables: Sequence[ScoreTable]) -> ScoreTable:
-    """Return one table of the same query over checkpoints or models: averaged scores, mean base loss.
-
-    For a cascade, average the head's tables first and average again inside its ``rescore``.
-    """
+    """Return one table of the same query over checkpoints or models: averaged scores, mean base loss."""
     if len({table.scope for table in tables}) != 1 or any(table.score_full is not None for table in tables):
         found = ", ".join(table.scope for table in tables) or "none"
         raise AuditError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from tiny_problems import classifier, row
 
 from forwardinf_core.errors import AuditError, ShapeError
@@ -13,7 +12,6 @@ from forwardinf_core.influence.combining import (
     ChosenRows,
     average_scores,
     average_tables,
-    cascade,
     shortlist_positions,
 )
 from forwardinf_core.influence.network import TensorRows
@@ -40,27 +38,6 @@ def test_the_shortlist_takes_both_ends_in_row_order() -> None:
 def test_a_share_outside_0_to_1_is_refused(share: float) -> None:
     with pytest.raises(AuditError, match="share"):
         shortlist_positions(np.zeros(4, np.float32), share)
-
-
-def test_a_cascade_keeps_the_two_kinds_of_score_apart() -> None:
-    head = table([0.1, -5.0, 3.0, 0.0])
-    asked: list[list[int]] = []
-
-    def rescore(positions: NDArray[np.int64]) -> NDArray[np.float32]:
-        asked.append(positions.tolist())
-        return np.array([10.0, 20.0], np.float32)
-
-    found = cascade(head, rescore, shortlist=0.5)
-    assert asked == [[1, 2]]
-    assert found.scope == "cascade"
-    assert np.array_equal(found.score, head.score)
-    assert found.score_full is not None
-    np.testing.assert_array_equal(found.score_full, np.array([np.nan, 10.0, 20.0, np.nan], np.float32))
-
-
-def test_a_cascade_refuses_scores_of_other_rows() -> None:
-    with pytest.raises(ShapeError, match="2 rows were to be re-scored"):
-        cascade(table([1.0, 2.0, 3.0, 4.0]), lambda _: np.zeros(3, np.float32), shortlist=0.5)
 
 
 def test_chosen_rows_are_read_in_runs_and_score_as_in_the_full_pass() -> None:
@@ -116,6 +93,7 @@ def test_tables_that_do_not_belong_together_are_refused() -> None:
         average_tables([])
     with pytest.raises(ShapeError, match="same rows"):
         average_tables([table([1.0]), table([1.0, 2.0])])
-    cascaded = cascade(table([1.0, 2.0]), lambda p: np.zeros(len(p), np.float32), shortlist=1.0)
+    half = table([1.0, 2.0])
+    cascaded = ScoreTable(half.score, half.base_loss, "cascade", half.score)
     with pytest.raises(AuditError, match="before any cascade"):
         average_tables([cascaded, cascaded])

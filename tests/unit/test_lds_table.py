@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from forwardinf_core.benchmarks.lds_scores import Method, Scene
-from forwardinf_core.benchmarks.lds_table import averaged, compare, make_scores, markdown
+from forwardinf_core.benchmarks.lds_table import HEAD, averaged, cascades, compare, make_scores, markdown
 from forwardinf_core.benchmarks.lds_truth import Problem, digits, make_truth, reference_models
 from forwardinf_core.models.baseline import Baseline, BaselineConfig
 from forwardinf_core.models.training import TrainingOptions
@@ -84,6 +84,23 @@ def test_scores_are_kept_and_read_back(
     assert all(np.array_equal(first[method], again[method]) for method in methods)
     assert first[methods[1]].shape == (1, 6, 40)
     assert (first[methods[1]] >= 0).all()
+
+
+def test_a_cascade_has_the_whole_networks_scores_on_the_heads_shortlist_and_nothing_or_the_head_elsewhere() -> None:
+    random = np.random.default_rng(0)
+    head, full = random.normal(size=(2, 1, 3, 100))
+    method = Method("ekfac", "full", 1e-8)
+    found = {one.kind: scores[0] for one, scores in cascades({HEAD: head, method: full}).items()}
+    for query in range(3):
+        order = np.argsort(-head[0, query])
+        shortlist, others = np.r_[order[:3], order[-2:]], order[3:-2]
+        np.testing.assert_array_equal(found["cascade"][query][shortlist], full[0, query][shortlist])
+        np.testing.assert_array_equal(found["cascade-filled"][query][shortlist], full[0, query][shortlist])
+        assert not found["cascade"][query][others].any()
+        scale = found["cascade-filled"][query][others] / head[0, query][others]
+        np.testing.assert_allclose(
+            scale, np.sqrt(np.mean(full[0, query][shortlist] ** 2) / np.mean(head[0, query][shortlist] ** 2))
+        )
 
 
 def test_models_count_alike_in_the_average_whatever_the_size_of_their_scores() -> None:
