@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from forwardinf_core.commands import bench_compare, bench_leakage
+from forwardinf_core.commands.bench_generation import generation
 from forwardinf_core.commands.bench_tracing import tracing
 from forwardinf_core.commands.output import AsJson, print_json, print_table
 from forwardinf_core.commands.progress import progress_line
@@ -25,6 +26,7 @@ def register(app: typer.Typer) -> None:
     group.command("kills")(kills)
     group.command("forecast")(forecast)
     group.command("tracing")(tracing)
+    group.command("generation")(generation)
     bench_compare.register(group)
     bench_leakage.register_in(group)
     group.command("mislabels")(mislabels)
