@@ -7,6 +7,7 @@ from forwardinf_core.ui import frame, messages, state
 from forwardinf_core.ui.tracing import prompt_box
 from forwardinf_core.ui.tracing.answer import texts_panel
 from forwardinf_core.ui.tracing.compare import comparison
+from forwardinf_core.ui.tracing.cost import cost_of_trace, held_back
 from forwardinf_core.ui.tracing.export import export_panel
 from forwardinf_core.ui.tracing.question import answer, method_of, read, said
 from forwardinf_core.ui.tracing.trust import groups_panel, method_panel
@@ -33,10 +34,14 @@ with messages.guard():
         comparison(project, link)
         st.stop()
     prompt_box.could_say(asked)
+    method = method_of(project, link)
+    if held_back(project, asked, method):
+        st.stop()
     with st.spinner("Tracing the training texts"):
-        found = answer(project, asked, method_of(project, link))
+        found = answer(project, asked, method)
     if isinstance(found, JobStatus):
-        follow(project.ref, found)
+        cost = cost_of_trace(project, method)
+        follow(project.ref, found, "Tracing the training texts" + (f": {cost.brief}" if cost else ""))
     else:
         texts_panel(project, found)
         how, groups = st.columns(2)

@@ -7,32 +7,23 @@ many passes work takes was measured on digits and on images of 32 × 32 (docs/sc
 
 from __future__ import annotations
 
-import json
-import logging
-import platform
 import shutil
-import threading
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pydantic import TypeAdapter, ValidationError
-
+from forwardinf_core.audits.dry_run import DryRun
 from forwardinf_core.audits.methods import Method, method_named, shortlisting
 from forwardinf_core.audits.preparation import FACTOR_ROWS, FITTED
-from forwardinf_core.errors import AuditError
 from forwardinf_core.influence.head import MOST_PARAMETERS
-from forwardinf_core.jobs.execution import available_threads
-from forwardinf_core.jobs.forecast import Forecast, free_memory_bytes
+from forwardinf_core.jobs.forecast import Forecast, free_memory_bytes, judged
 from forwardinf_core.projects.forecast import Forecast as Rates
 from forwardinf_core.projects.forecast import forecast
 from forwardinf_core.store.chunks import MANIFEST
-from forwardinf_core.store.files import read_json, write_bytes
+from forwardinf_core.store.files import read_json
 
 if TYPE_CHECKING:
     from forwardinf_core.audits.audit import Audit
 
-LOG = logging.getLogger(__name__)
 PROGRAM_BYTES = 480_000_000  # PyTorch and the libraries, before any row
 AUDIT_BYTES = 300_000_000  # what a search of all rows holds beside
 SCORE_BYTES = 40  # a row of a finished answer on disk
@@ -50,61 +41,23 @@ PASSES_OF_AN_ITERATION = 1.2  # of conjugate gradients
 PASSES_OF_A_STEP = 4  # forward, backward (twice as much) and the optimiser with augmentation, in forward passes
 PASSES_OVER_TEST = 2  # as they are and mirrored
 PASSES_OF_AUDIT = {"leakage": 8.0, "memorization": 2.0, "mislabels": 40.0}
-_RATES: TypeAdapter[Rates] = TypeAdapter(Rates)
-_known: dict[Path, tuple[str, Rates]] = {}
-_measuring: set[Path] = set()
 _reckoned: dict[str, Forecast] = {}
-_turn = threading.Lock()
 
 
-def measured(audit: Audit) -> Rates | None:
-    """Return what the dry run found for this model and these rows on this machine, None where there was none yet."""
-    file, stamp = _file(audit), _stamp(audit)
-    known = _known.get(file)
-    if known is None or known[0] != stamp:
-        try:
-            kept = json.loads(file.read_bytes())
-            known = (str(kept["stamp"]), _RATES.validate_python(kept["rates"]))
-        except (OSError, ValueError, KeyError, TypeError, ValidationError):
-            return None  # never made, or of an earlier program: made anew
-        _known[file] = known
-    return known[1] if known[0] == stamp else None
-
-
-def measure(audit: Audit) -> Rates:
-    """Make the dry run and keep what it found. Costs about a second."""
-    rates = forecast(audit.model, audit.train)
-    _known[_file(audit)] = _stamp(audit), rates
-    write_bytes(_file(audit), json.dumps({"stamp": _stamp(audit), "rates": asdict(rates)}).encode())
-    return rates
-
-
-def measure_aside(audit: Audit) -> None:
-    """See that the dry run is made, in a thread of its own, once."""
-    file = _file(audit)
-    with _turn:
-        if file in _measuring or measured(audit) is not None:
-            return
-        _measuring.add(file)
-
-    def work() -> None:
-        try:
-            measure(audit)
-        except AuditError as error:
-            LOG.warning("the cost of work could not be measured: %s", error)
-        finally:
-            _measuring.discard(file)
-
-    threading.Thread(target=work, name="measure-cost", daemon=True).start()
+def dry_run_of(audit: Audit) -> DryRun[Rates]:
+    """Return the dry run of this model over its training rows."""
+    prints = f"{audit.model.fingerprint} {audit.train.fingerprint}"
+    return DryRun(audit.project.audit_dir / "cost.json", prints, Rates, lambda: forecast(audit.model, audit.train))
 
 
 def of_method(audit: Audit, name: str) -> Forecast | None:
     """Return what one more answer costs, None while nothing is measured; looks at caches only when they change."""
-    rates, caches = measured(audit), audit.project.audit_dir / "caches"
+    dry_run, caches = dry_run_of(audit), audit.project.audit_dir / "caches"
+    rates = dry_run.measured()
     if rates is None:
         return None
     changed = caches.stat().st_mtime_ns if caches.is_dir() else 0
-    key = f"{_file(audit)} {_stamp(audit)} {changed} {name}"
+    key = f"{dry_run.file} {dry_run.stamp} {changed} {name}"
     if key not in _reckoned:
         if len(_reckoned) > MOST_KEPT:
             _reckoned.clear()
@@ -136,7 +89,7 @@ def of_attribution(audit: Audit, method: Method, rates: Rates, *, queries: int =
             passes += passes_of_fitting(method, n_rows)
             reads += place == "full"
             disk += curvature_bytes(audit, method)
-    return judged(audit, passes * rates.forward_seconds + reads * rates.decode_seconds, memory, disk)
+    return judged(audit.folder, START_S + passes * rates.forward_seconds + reads * rates.decode_seconds, memory, disk)
 
 
 def of_audit(audit: Audit, kind: str, rates: Rates) -> Forecast | None:
@@ -148,7 +101,7 @@ def of_audit(audit: Audit, kind: str, rates: Rates) -> Forecast | None:
     rows = len(audit.train) + (PASSES_OVER_TEST * len(audit.test) + PLANTED if kind == "leakage" else 0)
     disk = rows * BYTES_OF_AUDIT[kind] + (0 if audit.is_ready("head") else cache_bytes(audit, "head", rates))
     memory = PROGRAM_BYTES + AUDIT_BYTES + rates.memory_bytes + 2 * cache_bytes(audit, "head", rates)
-    return judged(audit, seconds, memory, disk)
+    return judged(audit.folder, START_S + seconds, memory, disk)
 
 
 def of_every(audit: Audit, rates: Rates) -> dict[str, Forecast]:
@@ -176,13 +129,7 @@ def of_trainings(audit: Audit, trainings: int, rates: Rates, *, share: float = 1
     outputs = trainings * (len(audit.train) + len(audit.test)) * len(audit.classes) * FLOAT_BYTES
     memory = PROGRAM_BYTES + 3 * rates.memory_bytes + 2 * rates.pixel_cache_bytes
     seconds = passes * rates.forward_seconds + rates.decode_seconds
-    return judged(audit, seconds, memory, outputs + rates.pixel_cache_bytes)
-
-
-def judged(audit: Audit, seconds: float, memory_bytes: int, disk_bytes: int) -> Forecast:
-    """Return a cost held against what is free on this machine."""
-    free = shutil.disk_usage(audit.folder).free
-    return Forecast(START_S + seconds, memory_bytes, disk_bytes, free, free_memory_bytes())
+    return judged(audit.folder, START_S + seconds, memory, outputs + rates.pixel_cache_bytes)
 
 
 def cache_bytes(audit: Audit, scope: str, rates: Rates) -> int:
@@ -243,11 +190,3 @@ def _moved(audit: Audit, scope: str) -> list[tuple[int, int]]:
         if value.ndim > 1 and any(not part or name.startswith(f"{part}.") for part in names):
             found.append((value.shape[0], value.numel() // value.shape[0] + 1))  # with its bias
     return found
-
-
-def _file(audit: Audit) -> Path:
-    return audit.project.audit_dir / "cost.json"
-
-
-def _stamp(audit: Audit) -> str:
-    return f"{audit.model.fingerprint} {audit.train.fingerprint} {platform.node()} {available_threads()}"

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from forwardinf_core.audits.text_fitting import fit_text
+from forwardinf_core.audits.training_cost import BATCHES, tell_cost
 from forwardinf_core.datasets.rows import DataRows, images_of
 from forwardinf_core.errors import DataError, ProjectError
 from forwardinf_core.jobs.context import JobContext
@@ -84,6 +85,14 @@ def fit(context: JobContext, options: FitOptions) -> dict[str, Option]:
 
     context.report(0, training.epochs, "Training the baseline")
     resume = last_state(context)
+    if resume is None:
+        some = torch.nonzero(labels >= 0).flatten()[: BATCHES * training.batch_size]
+        once = replace(training, epochs=1, held_out=0.0, patience=0)
+
+        def train_some(trial: nn.Module) -> None:
+            train(trial, pixels, labels, once, normalise=preprocessing.normalise, rows=some)
+
+        tell_cost(context, module, training.epochs, len(some) / len(labels), train_some)
     train(module, pixels, labels, training, normalise=preprocessing.normalise, resume=resume, on_epoch=on_epoch)
     folder = project.root / project.config.model.path
 

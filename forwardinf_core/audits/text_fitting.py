@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from forwardinf_core.audits.training_cost import BATCHES, tell_cost
 from forwardinf_core.datasets.rows import TextRows, texts_of
 from forwardinf_core.errors import ProjectError
 from forwardinf_core.influence.objective import Batch
@@ -52,7 +53,13 @@ def fit_text(context: JobContext, project: Project, options: FitOptions) -> dict
         context.report(state.epoch, training.epochs, f"Training: loss {state.losses[-1]:.3f}")
 
     context.report(0, training.epochs, "Training the baseline")
-    train_text(module, encoded, labels, training, resume=_last_state(context), on_epoch=on_epoch)
+    resume = _last_state(context)
+    if resume is None:
+        some = torch.nonzero(labels >= 0).flatten()[: BATCHES * training.rows]
+        few, once = {name: value[some] for name, value in encoded.items()}, replace(training, epochs=1)
+        share = len(some) / len(labels)
+        tell_cost(context, module, training.epochs, share, lambda trial: train_text(trial, few, labels[some], once))
+    train_text(module, encoded, labels, training, resume=resume, on_epoch=on_epoch)
     folder = project.root / project.config.model.path
 
     def write(draft: Path) -> None:

@@ -46,7 +46,7 @@ def compare(project: Path, folder: Path) -> list[Compared]:
     copy = folder / project.name
     shutil.copytree(project, copy, ignore=shutil.ignore_patterns(".audit", "demo.json"))
     audit = load_audit(copy)
-    rates = costs.measure(audit)
+    rates = costs.dry_run_of(audit).measure()
     found = []
     for number, name in enumerate(METHODS):
         options = AttributeOptions((f"test:{audit.test_ids[number]}",), method_named(name))

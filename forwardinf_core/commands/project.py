@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from forwardinf_core.commands.progress import progress_line
 
 if TYPE_CHECKING:
     from forwardinf_core.jobs.forecast import Forecast
+    from forwardinf_core.projects.findings import Problem
     from forwardinf_core.projects.forecast import Forecast as Rates
 
 
@@ -37,6 +39,9 @@ def check(
     if is_language(project):
         check_texts(project, as_json=as_json)
         return
+    if is_diffusion(project):
+        check_pictures(project, all_images=all_images, as_json=as_json)
+        return
     with progress_line(quiet=as_json) as report:
         found = check_project(project, allow_code=allow_code, all_images=all_images, report=report)
     works = works_of(project, found.forecast, allow_code=allow_code) if found.is_ready and found.forecast else {}
@@ -45,19 +50,29 @@ def check(
             {**asdict(found), "is_ready": found.is_ready, "costs": {name: asdict(cost) for name, cost in works.items()}}
         )
     else:
-        for problem in found.problems:
-            typer.echo(f"{problem.level} in {problem.where}: {problem.title} {problem.hint}".rstrip())
+        tell_problems(found.problems)
         if found.forecast is not None:
             cost = found.forecast
             typer.echo(
                 f"One pass over the training rows takes about {in_words(cost.decode_seconds + cost.forward_seconds)} "
                 f"and {cost.memory_bytes / 2**20:.0f} MiB; caches take up to {cost.disk_bytes / 2**20:.0f} MiB of disk."
             )
-        for name, cost_of_work in works.items():
-            typer.echo(f"{name}: {cost_of_work.brief}. {cost_of_work.warning}".rstrip())
+        tell_costs(works)
         typer.echo("Ready to audit." if found.is_ready else "Not ready: mend the errors above.")
     if not found.is_ready:
         raise typer.Exit(2)
+
+
+def tell_problems(problems: Iterable[Problem]) -> None:
+    """Print what is wrong, a line each."""
+    for problem in problems:
+        typer.echo(f"{problem.level} in {problem.where}: {problem.title} {problem.hint}".rstrip())
+
+
+def tell_costs(costs: Mapping[str, Forecast]) -> None:
+    """Print what long work costs, a line each."""
+    for name, cost in costs.items():
+        typer.echo(f"{name}: {cost.brief}. {cost.warning}".rstrip())
 
 
 def works_of(project: str, rates: Rates, *, allow_code: bool) -> dict[str, Forecast]:
@@ -96,9 +111,41 @@ def check_texts(project: str, *, as_json: bool) -> None:
         f"One pass over the texts takes about {in_words(found.pass_seconds)}; hidden states take "
         f"{found.hidden_bytes / 2**20:.0f} MiB of disk."
     )
+    tell_costs(found.costs)
     if found.unscored:
         typer.echo(f"{found.unscored} of the texts looked at have fewer than two tokens and cannot be scored.")
     typer.echo("Ready to trace.")
+
+
+def is_diffusion(project: str) -> bool:
+    """Say whether a project is one of diffusion models; what is wrong with project.yaml is said by whoever opens it."""
+    from forwardinf_core.errors import ProjectError
+    from forwardinf_core.projects.load import open_project
+
+    try:
+        return open_project(project).config.task == "diffusion"
+    except ProjectError:
+        return False
+
+
+def check_pictures(project: str, *, all_images: bool, as_json: bool) -> None:
+    """Say what is wrong with a diffusion project, what it holds and what work on it costs. Exit 2 on errors."""
+    from forwardinf_core.audits.generation.checking import check_generation
+    from forwardinf_core.jobs.forecast import in_words
+
+    with progress_line(quiet=as_json) as report:
+        found = check_generation(project, all_images=all_images, report=report)
+    if as_json:
+        print_json({**asdict(found), "is_ready": found.is_ready})
+    else:
+        tell_problems(found.problems)
+        typer.echo(f"{found.images:,} images; {found.parameters:,} parameters, {found.n_timesteps:,} noise levels.")
+        if found.pass_seconds is not None:
+            typer.echo(f"One look at every image takes about {in_words(found.pass_seconds)}.")
+        tell_costs(found.costs)
+        typer.echo("Ready to trace." if found.is_ready else "Not ready: mend the errors above.")
+    if not found.is_ready:
+        raise typer.Exit(2)
 
 
 def fit(
@@ -122,16 +169,27 @@ def fit(
     options = FitOptions(seed, epochs, size, width, held_out, patience)
     with progress_line(quiet=as_json) as report:
         found = run_here(
-            "fit", open_project(project).root, options, lambda done, total, note: report(done / max(total, 1), note)
+            "fit",
+            open_project(project).root,
+            options,
+            lambda done, total, note: report(done / max(total, 1), note),
+            log=said,
         )
     if as_json:
         print_json(found)
     else:
-        accuracy = found["test_accuracy"]
-        right = (
-            f", {100 * accuracy:.1f}% of the test rows right" if isinstance(accuracy, float) and accuracy >= 0 else ""
-        )
-        typer.echo(f"Trained: {found['model']}{right}.")
+        accuracy, loss = found.get("test_accuracy"), found.get("loss")  # a classifier's, a denoiser's
+        told = ""
+        if isinstance(accuracy, float) and accuracy >= 0:
+            told = f", {100 * accuracy:.1f}% of the test rows right"
+        elif isinstance(loss, float):
+            told = f", loss {loss:.4f}"
+        typer.echo(f"Trained: {found['model']}{told}.")
+
+
+def said(text: str) -> None:
+    """Print a line of a job's log beside its progress."""
+    typer.echo(f"\r{text:<92}", err=True)
 
 
 def fit_language(project: str, *, seed: int, epochs: int | None, width: int | None, as_json: bool) -> None:
@@ -147,6 +205,7 @@ def fit_language(project: str, *, seed: int, epochs: int | None, width: int | No
             open_language_project(project).root,
             options,
             lambda done, total, note: report(done / max(total, 1), note),
+            log=said,
         )
     if as_json:
         print_json(found)

@@ -1,27 +1,15 @@
-"""What long work will cost: a few chunks of it are done for good, and the rest is reckoned from them."""
+"""What long work will cost, in time, memory and disk, and in words; said before it begins."""
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import shutil
-import statistics
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from forwardinf_core.jobs.context import Progress
-from forwardinf_core.jobs.execution import available_threads, execute
-from forwardinf_core.jobs.memory import available_bytes, peak_bytes, reset_peak
-from forwardinf_core.jobs.registry import find_kind
-from forwardinf_core.store.files import allocated_bytes
-from forwardinf_core.store.places import audit_dir
+from forwardinf_core.jobs.memory import available_bytes
 
-STEPS = 4  # reports of fresh work after the first, which pays for loading
-LIMIT_S = 30.0
 RESERVE = 0.1  # of the disk and memory that is free, left to others
 
 
@@ -70,75 +58,14 @@ class Forecast:
         return f"It will take {self.brief}. {self.warning}".rstrip()
 
 
-class _EnoughError(Exception):
-    """Enough has been seen."""
-
-
-@dataclass
-class _Watch:
-    """Reports of the dry run: (monotonic time, done, bytes on disk)."""
-
-    folder: Path
-    begun_s: float = field(default_factory=time.monotonic)
-    seen: list[tuple[float, float, int]] = field(default_factory=list)
-    total: float = 0.0
-
-    def take(self, progress: Progress) -> None:
-        self.total = progress.total
-        if progress.rate is None:
-            self.seen.clear()  # chunks found on disk cost nothing and say nothing
-        if not self.seen or progress.done > self.seen[-1][1]:
-            self.seen.append((time.monotonic(), progress.done, allocated_bytes(self.folder)))
-        if len(self.seen) > STEPS + 1 or time.monotonic() - self.begun_s > LIMIT_S:
-            raise _EnoughError
-
-
-def forecast(
-    kind: str, project: Path, options: object, *, is_cancelled: Callable[[], bool] = lambda: False
-) -> Forecast:
-    """Do the first chunks of the work here, in at most about half a minute, and reckon the rest.
-
-    The chunks are kept: the run that follows goes on from them. Work that ends within the dry run is done for good.
-    Raises what the job raises. Memory is measured in this process, so a fresh one tells it best.
-    """
-    found = find_kind(kind)
-    project = project.resolve()
-    watch = _Watch(audit_dir(project))
-    free_memory = free_memory_bytes()
-    reset_peak()
-    with contextlib.suppress(_EnoughError):
-        execute(
-            found,
-            project,
-            options,
-            binding=found.binding(project, options),
-            on_report=watch.take,
-            on_log=lambda _text: None,
-            is_cancelled=is_cancelled,
-            threads=available_threads(),
-            lock_timeout_s=0,
-        )
-    return reckon(watch.seen, watch.total, peak_bytes(), shutil.disk_usage(project).free, free_memory)
+def judged(folder: Path, seconds: float, peak: int, disk: int) -> Forecast:
+    """Return a cost held against what is free on this machine and on the disk that holds ``folder``."""
+    return Forecast(seconds, peak, disk, shutil.disk_usage(folder).free, free_memory_bytes())
 
 
 def free_memory_bytes() -> int:
     """Return the memory that work in this process may take, what the process has already included."""
     return available_bytes() + int(psutil.Process().memory_info().rss)
-
-
-def reckon(seen: list[tuple[float, float, int]], total: float, peak: int, free_disk: int, free_memory: int) -> Forecast:
-    """Return the forecast for the work that is left after reports ``seen`` of (seconds, done, bytes on disk).
-
-    Time a unit is the median over the steps between reports, disk a unit their mean.
-    """
-    steps = [
-        ((later[0] - earlier[0]) / (later[1] - earlier[1]), (later[2] - earlier[2]) / (later[1] - earlier[1]))
-        for earlier, later in itertools.pairwise(seen)
-    ]
-    left = total - seen[-1][1] if seen else 0.0
-    seconds = left * statistics.median(step[0] for step in steps) if steps else None
-    disk = int(left * max(statistics.mean(step[1] for step in steps), 0.0)) if steps else 0
-    return Forecast(seconds, peak, disk, free_disk, free_memory)
 
 
 def in_words(seconds: float) -> str:

@@ -85,9 +85,11 @@ class Opening:
 def open_project(project_ref: str, report: Report) -> OpenProject:
     """Open a project, building it first where it is a demo that is not there yet."""
     report(0.0, "Loading the libraries")
-    from forwardinf_core.audits.costs import measure_aside  # heavy: not before the server answers
+    from forwardinf_core.audits import costs  # heavy: not before the server answers
+    from forwardinf_core.audits.generation import costs as of_pictures
     from forwardinf_core.audits.generation.opening import open_generation_audit
     from forwardinf_core.audits.opening import ensure_demo, open_audit
+    from forwardinf_core.audits.tracing import costs as of_texts
     from forwardinf_core.audits.tracing.opening import open_tracing
     from forwardinf_core.jobs.run import run_in_worker
     from forwardinf_core.projects.demos.catalogue import CATALOGUE
@@ -99,13 +101,17 @@ def open_project(project_ref: str, report: Report) -> OpenProject:
     if demo is not None and not demo.is_there:
         ensure_demo(demo.name, run_in_worker, lambda fraction, note: report(0.8 * fraction, note))
     if language_task_of(project_ref) is not None:
-        return open_tracing(
+        tracing = open_tracing(
             project_ref, runner=run_in_worker, report=lambda fraction, note: report(0.8 + 0.2 * fraction, note)
         )
+        of_texts.dry_run_of(tracing).measure_aside()
+        return tracing
     if open_config(project_ref).config.task in DIFFUSION:
-        return open_generation_audit(project_ref, runner=run_in_worker, report=report)
+        generation = open_generation_audit(project_ref, runner=run_in_worker, report=report)
+        of_pictures.dry_run_of(generation).measure_aside()
+        return generation
     audit = open_audit(project_ref, runner=run_in_worker, report=report)
-    measure_aside(audit)
+    costs.dry_run_of(audit).measure_aside()
     return audit
 
 

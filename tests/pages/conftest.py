@@ -24,6 +24,13 @@ RATES = Forecast(1.0, 2.0, 10**8, 10**6, 10**6, 10**7)  # of a dry run
 Screens = Callable[..., AppTest]
 
 
+class Measured:
+    """A dry run that has been made."""
+
+    def measured(self) -> Forecast:
+        return RATES
+
+
 @pytest.fixture
 def audit() -> FakeAudit:
     return FakeAudit()
@@ -36,7 +43,7 @@ def screens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Screens:
 
     monkeypatch.setattr(lights, "control_lights", lambda _audit: fake_lights())
     monkeypatch.setattr(lights, "lights", lambda _audit: fake_lights())
-    monkeypatch.setattr(costs, "measured", lambda _audit: RATES)
+    monkeypatch.setattr(costs, "dry_run_of", lambda _audit: Measured())
     monkeypatch.setattr(costs, "of_method", lambda _audit, _name: None)
     monkeypatch.setattr(lights, "stamp", lambda _audit: "")
 

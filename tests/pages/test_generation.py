@@ -9,6 +9,7 @@ import pytest
 import torch
 from streamlit.testing.v1 import AppTest
 
+from forwardinf_core.audits.generation import costs as of_pictures
 from forwardinf_core.audits.generation.methods import method_named
 from forwardinf_core.audits.generation.opening import open_generation_audit
 from forwardinf_core.audits.generation.painting import Wish, paint
@@ -99,8 +100,10 @@ def test_paint_puts_every_setting_into_the_link_and_queues_the_painting(show: Sh
 def test_a_painted_picture_is_shown_and_its_tracing_is_offered_then_watched(
     show: Show, painter: GenerationAudit
 ) -> None:
+    of_pictures.dry_run_of(painter).measure()
     app = show(**LEFT, method="adam")
     assert "Painted as **left**: seed 1, 4 steps." in written(app)
+    assert written(app).count("MB of memory") == 2  # painting another, and this trace
     assert "looks at 24 training images again, 10 times each" in written(app)
     assert not given(app, "board")
     app.button(key="gen-trace-").click().run()

@@ -167,3 +167,39 @@ def test_dropped_texts_can_be_taken_home(show: Show, traced: TracingAudit) -> No
     assert "train-clean.parquet" in app.success[0].value.replace("\\", "")
     table = pd.read_parquet(traced.folder / "exports" / "train-clean.parquet")
     assert "t4" not in set(table["id"])
+
+
+def test_a_trace_that_will_not_fit_waits_for_a_person_to_say_so(
+    show: Show, traced: TracingAudit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from forwardinf_core.audits.tracing import costs
+    from forwardinf_core.jobs import run as jobs
+    from forwardinf_core.jobs.forecast import Forecast
+
+    monkeypatch.setattr(jobs, "ensure_worker", lambda: False)
+    costs.dry_run_of(traced).measure()
+    small = Forecast(400.0, 7 * 10**8, 4 * 10**9, 10**9, 10**12)
+    monkeypatch.setattr(costs, "of_question", lambda *_: small)
+    app = show(prompt=PROMPT, method="mlps-ekfac")  # not prepared
+    assert not app.exception
+    assert "It will take about 7 min" in written(app)
+    assert "It will not fit" in app.warning[0].proto.title
+    assert jobs.list_jobs(traced.folder) == []
+    next(one for one in app.button if one.label == "Start it all the same").click()
+    app.run()
+    assert [job.kind for job in jobs.list_jobs(traced.folder)] == ["trace"]
+    assert "about 7 min" in written(app)
+
+
+def test_ranking_texts_by_memorization_says_what_it_costs(
+    show: Show, traced: TracingAudit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from forwardinf_core.audits.tracing import costs, memorization
+
+    monkeypatch.setattr(memorization, "finished", lambda _audit: None)
+    costs.dry_run_of(traced).measure()
+    app = show()
+    app.switch_page(str(PAGES / "memorization.py"))
+    app.run()
+    assert not app.exception
+    assert "of memory" in written(app)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from forwardinf_core.audits import costs
+from forwardinf_core.audits import costs, dry_run
 from forwardinf_core.audits.attribution import AttributeOptions
 from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.leakage.detection import LeakageOptions
@@ -19,11 +22,24 @@ from forwardinf_core.audits.methods import method_named
 from forwardinf_core.audits.mislabels.finding import FindOptions
 from forwardinf_core.audits.opening import load_audit
 from forwardinf_core.jobs import run
+from forwardinf_core.projects.forecast import Forecast as Rates
 from forwardinf_core.projects.forecast import forecast
 from forwardinf_core.store.files import allocated_bytes
 
 TIME_FACTOR = 3.0  # either way, of processor time on one thread: other work on the machine does not count
 DISK_FACTOR = 2.0
+MEASURED = """
+import sys
+from pathlib import Path
+from forwardinf_core.audits.attribution import AttributeOptions
+from forwardinf_core.audits import opening  # knows the jobs
+from forwardinf_core.audits.methods import method_named
+from forwardinf_core.jobs import run
+from forwardinf_core.jobs.memory import peak_bytes, reset_peak
+reset_peak()
+run.run_here("attribute", Path(sys.argv[1]), AttributeOptions((sys.argv[2],), method_named(sys.argv[3])))
+print(peak_bytes())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -85,30 +101,36 @@ def test_searches_take_about_the_time_and_the_disk_that_was_said(fresh: Audit, k
 
 
 def test_the_dry_run_is_kept_for_this_model_and_these_rows(fresh: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
-    costs._known.clear()
+    dry_run._known.clear()
     (fresh.project.audit_dir / "cost.json").unlink(missing_ok=True)
-    assert costs.measured(fresh) is None
+    found = costs.dry_run_of(fresh)
+    assert found.measured() is None
     assert costs.of_method(fresh, "tail") is None
-    rates = costs.measure(fresh)
-    assert costs.measured(fresh) == rates
-    costs._known.clear()  # another process
-    assert costs.measured(fresh) == rates
-    monkeypatch.setattr(costs, "available_threads", lambda: 97)  # another machine
-    assert costs.measured(fresh) is None
+    rates = found.measure()
+    assert found.measured() == rates
+    dry_run._known.clear()  # another process
+    assert found.measured() == rates
+    monkeypatch.setattr(dry_run, "available_threads", lambda: 97)  # another machine
+    assert found.measured() is None
 
 
-def test_the_dry_run_is_made_aside_and_once(fresh: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Audit] = []
-    monkeypatch.setattr(costs, "measured", lambda _audit: None)
-    monkeypatch.setattr(costs, "measure", made.append)
-    monkeypatch.setattr(costs, "_measuring", set())
-    monkeypatch.setattr(costs.threading, "Thread", Held)
-    costs.measure_aside(fresh)
-    costs.measure_aside(fresh)
+def test_the_dry_run_is_made_aside_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    monkeypatch.setattr(dry_run.threading, "Thread", Held)
+
+    def make() -> Rates:
+        made.append(1)
+        return Rates(1.0, 2.0, 3, 4, None, None)
+
+    found = dry_run.DryRun(tmp_path / "new" / "cost.json", "model rows", Rates, make)
+    found.measure_aside()
+    found.measure_aside()
     (thread,) = Held.made
     assert made == []
     thread.target()
-    assert made == [fresh]
+    assert found.measured() == Rates(1.0, 2.0, 3, 4, None, None)
+    found.measure_aside()
+    assert made == [1]
 
 
 class Held:
@@ -131,3 +153,11 @@ def test_what_will_not_fit_is_said_with_what_is_free(fresh: Audit, monkeypatch: 
     assert small.warning == (
         "It will not fit: only 1 KB of disk are free. It may not fit: only 1 MB of memory are free."
     )
+
+
+@pytest.mark.parametrize("name", ["tail", "full"])
+def test_answers_take_about_the_memory_that_was_said(fresh: Audit, name: str) -> None:
+    cost = costs.of_attribution(fresh, method_named(name), forecast(fresh.model, fresh.train))
+    command = [sys.executable, "-c", MEASURED, str(fresh.folder), f"test:{fresh.test_ids[7]}", name]
+    peak = int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout)
+    assert within(cost.peak_bytes / peak, 2.0), (cost.peak_bytes, peak)

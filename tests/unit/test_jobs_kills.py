@@ -1,4 +1,4 @@
-"""Kill -9 at random moments, and the same bits in the end; the same function in the foreground, and what it costs."""
+"""Kill -9 at random moments, and the same bits in the end; the same function in the foreground."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from forwardinf_core.errors import CancelledError
-from forwardinf_core.jobs import forecast, run, worker
-from forwardinf_core.jobs.forecast import reckon
+from forwardinf_core.jobs import run, worker
 from forwardinf_core.jobs.measure import MeasureOptions, bare_digest, measure_kills
 from forwardinf_core.jobs.registry import find_kind
 
@@ -49,35 +48,6 @@ def test_an_interrupted_foreground_run_goes_on_and_ends_bit_equal(home: Path) ->
     result = run.run_here("measure", home, MeasureOptions(chunks=12, repeats=300))
     assert result["sha256"] == bare_digest(MeasureOptions(chunks=12, repeats=300))
     assert not work.exists()
-
-
-def test_a_forecast_keeps_its_chunks_and_says_when_the_work_will_not_fit(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(forecast, "STEPS", 1)
-    options = MeasureOptions(chunks=500, repeats=100)
-    found = forecast.forecast("measure", home, options)
-    assert found.fits
-    assert found.seconds is not None
-    assert found.seconds > 0
-    assert found.peak_bytes > 0
-    binding = find_kind("measure").binding(home, options)
-    assert list((home / ".audit" / "work" / f"measure-{binding.key()}").glob("chunk-*"))
-    monkeypatch.setattr(forecast, "available_bytes", lambda: -(10**12))
-    again = forecast.forecast("measure", home, options)
-    assert not again.fits
-    assert "may not fit" in again.sentence
-
-
-def test_a_forecast_reckons_time_and_disk_by_unit() -> None:
-    seen = [(10.0, 5.0, 1000), (12.0, 6.0, 1500), (14.0, 7.0, 2000)]
-    found = reckon(seen, 107.0, peak=10**9, free_disk=40_000, free_memory=2 * 10**9)
-    assert found.seconds == 200.0
-    assert found.disk_bytes == 50_000
-    assert not found.fits
-    assert found.sentence == (
-        "It will take about 3 min, 1.0 GB of memory, 50 KB of disk. It will not fit: only 40 KB of disk are free."
-    )
 
 
 def test_options_come_back_from_json_as_they_were() -> None:

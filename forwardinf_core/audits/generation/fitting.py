@@ -8,8 +8,10 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import torch
+from torch import nn
 
 from forwardinf_core.audits.fitting import FitOptions, suitable_preprocessing
+from forwardinf_core.audits.training_cost import BATCHES, tell_cost
 from forwardinf_core.datasets.rows import images_of
 from forwardinf_core.errors import DataError
 from forwardinf_core.jobs.context import JobContext
@@ -53,15 +55,18 @@ def fit_denoiser(context: JobContext, project: Project, options: FitOptions) -> 
         context.chunks.put(f"epoch-{state.epoch:05d}", state.tensors())
         context.report(state.epoch, epochs, f"Training: loss {state.losses[-1]:.4f}")
 
+    samples, objective = torch.cat(parts), objective_of(SCHEDULE, "the built-in model")
+    null_label, resume = config.n_classes or None, _last_state(context)
+    if resume is None:
+        some = torch.arange(min(BATCHES * training.batch_size, len(samples)))
+        once = replace(training, epochs=1)
+
+        def train_some(trial: nn.Module) -> None:
+            train_denoiser(trial, samples, labels, objective, once, null_label=null_label, rows=some)
+
+        tell_cost(context, module, epochs, len(some) / len(samples), train_some)
     losses = train_denoiser(
-        module,
-        torch.cat(parts),
-        labels,
-        objective_of(SCHEDULE, "the built-in model"),
-        training,
-        null_label=config.n_classes or None,
-        resume=_last_state(context),
-        on_epoch=on_epoch,
+        module, samples, labels, objective, training, null_label=null_label, resume=resume, on_epoch=on_epoch
     )
     folder = project.root / project.config.model.path
     make_folder(folder)

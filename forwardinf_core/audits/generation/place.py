@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import torch
 from safetensors.torch import load_file, save
@@ -31,12 +31,13 @@ from forwardinf_core.influence.graph import GraphNetwork, whole_graph
 from forwardinf_core.influence.network import FullNetwork, Network, Parameters, RestrictedNetwork, Rows, slices
 from forwardinf_core.influence.objective import Batch
 from forwardinf_core.models.denoiser import DiffusionModel
-from forwardinf_core.store.arrays import ArrayWriter, Layout, open_tensor
+from forwardinf_core.store.arrays import ArrayWriter, Layout, is_complete, open_tensor
 from forwardinf_core.store.binding import Binding
 from forwardinf_core.store.files import make_folder, write_bytes
 
 BATCH = 100  # draws of one forward pass
 BLOCK = 1_000  # draws, or images, of one block on disk; a multiple of BATCH
+FITTED = "fitted.safetensors"
 SAVE_EVERY = 10  # batches between two saved states of a fit
 FIT_SEED = 1  # its draws are not those that rows are scored on
 FIT_DRAWS = 2  # noise levels each image is looked at while a curvature is fitted
@@ -185,8 +186,23 @@ class Place:
             return DiagonalCurvature({name: found.diagonal[name] for name in self.network(method).parameters})
         return found
 
+    def has(self, kind: Literal["samples", "features"]) -> bool:
+        """Say whether the encoded images, or their features, are on disk."""
+        bound = self._binding("samples") if kind == "samples" else self._binding("features", level=FEATURE_LEVEL)
+        return is_complete(self._folder(kind, bound), bound)
+
+    def has_outputs(self, draws: Draws) -> bool:
+        """Say whether the unchanged model's outputs of these draws are on disk."""
+        bound = self._binding("denoised", draws=draws.count, seed=draws.seed)
+        return is_complete(self._folder("denoised", bound), bound)
+
+    def has_curvature(self, method: Method) -> bool:
+        """Say whether the method's curvature is on disk."""
+        bound = self._binding(f"curvature-{method.step}", draws=FIT_DRAWS)
+        return (self._folder("curvature", bound) / FITTED).is_file()
+
     def _curvature(self, method: Method, bound: Binding) -> Curvature:
-        path = self._folder("curvature", bound) / "fitted.safetensors"
+        path = self._folder("curvature", bound) / FITTED
         if path.is_file():
             tensors = load_file(path)
             return (EkfacCurvature if method.step == "ekfac" else DiagonalCurvature).from_tensors(tensors)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from torch import nn
+
+from forwardinf_core.audits.training_cost import BATCHES, tell_cost
 from forwardinf_core.errors import DataError, ProjectError
 from forwardinf_core.influence.language import LanguageModelling
+from forwardinf_core.influence.objective import Batch
 from forwardinf_core.jobs.context import JobContext
 from forwardinf_core.jobs.registry import job
 from forwardinf_core.models.language import LanguageModel
 from forwardinf_core.models.language_baseline import LanguageShape, language_module, suitable_shape, trained_tokenizer
-from forwardinf_core.models.language_text import pieces_of
+from forwardinf_core.models.language_text import Pieces, pieces_of
 from forwardinf_core.models.language_training import LanguageState, LanguageTraining, train_language
 from forwardinf_core.projects.language import open_language_project
 from forwardinf_core.store.binding import Option
@@ -65,13 +70,16 @@ def fit_language(context: JobContext, options: LanguageFitOptions) -> dict[str, 
         context.chunks.put(f"epoch-{state.epoch:05d}", state.tensors())
         context.report(state.epoch, training.epochs, f"Training: loss {state.losses[-1]:.2f} a token")
 
+    resume = _last_state(context)
+    if resume is None and len(pieces):
+        _tell_cost(context, module, model, pieces, training)
     losses = train_language(
         module,
         model.objective,
         pieces.lengths,
         pieces.batch,
         training,
-        resume=_last_state(context),
+        resume=resume,
         on_epoch=on_epoch,
     )
     folder = project.root / source.path
@@ -82,6 +90,23 @@ def fit_language(context: JobContext, options: LanguageFitOptions) -> dict[str, 
         "parameters": sum(value.numel() for value in module.parameters()),
         "options": {**asdict(training), **{f"model_{name}": value for name, value in asdict(shape).items()}},
     }
+
+
+def _tell_cost(
+    context: JobContext, module: nn.Module, model: LanguageModel, pieces: Pieces, training: LanguageTraining
+) -> None:
+    """Train a copy on pieces of every length, about BATCHES batches of them, and say what all of it costs."""
+    every = max(1, sum(pieces.lengths) // (BATCHES * training.batch_tokens))
+    few = list(range(0, len(pieces), every))
+    lengths, once = [pieces.lengths[place] for place in few], replace(training, epochs=1)
+
+    def batch_of(positions: Sequence[int]) -> Batch:
+        return pieces.batch([few[place] for place in positions])
+
+    def train_some(trial: nn.Module) -> None:
+        train_language(trial, model.objective, lengths, batch_of, once)
+
+    tell_cost(context, module, training.epochs, sum(lengths) / sum(pieces.lengths), train_some)
 
 
 def suitable_training(n_tokens: int, options: LanguageFitOptions) -> LanguageTraining:

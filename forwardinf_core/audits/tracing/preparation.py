@@ -282,19 +282,31 @@ class Workplace:
 
     def is_ready(self, method: TraceMethod) -> bool:
         """Say whether a query by this method needs nothing but the query's own passes."""
-        base = self._opened.base is not None or "base" in self._store("base").keys()  # noqa: SIM118
-        if not base or (self.uses_hidden(method) and self.hidden() is None):
+        if not self.has_base(method):
             return False
         if method.curvature is None:
             return True
-        key = f"{method.scope}-{method.curvature}"
-        options: dict[str, Option] = {"texts": method.fisher_texts, "seed": SEED}
-        fitted = "fisher" in self._store(f"fisher-{key}", options).keys()  # noqa: SIM118
-        own = "own" in self._store(f"own-{key}", {**options, "damping": method.damping}).keys()  # noqa: SIM118
-        if not fitted or not (own or method.form != "relative"):
+        if not self.has_curvature(method) or (method.form == "relative" and not self.has_own(method)):
             return False
-        if not method.shortlist:
-            return True
+        return not method.shortlist or self.has_codes(method)
+
+    def has_base(self, method: TraceMethod) -> bool:
+        """Say whether the corpus was read once, with the hidden states this method runs on."""
+        base = self._opened.base is not None or "base" in self._store("base").keys()  # noqa: SIM118
+        return base and not (self.uses_hidden(method) and self.hidden() is None)
+
+    def has_curvature(self, method: TraceMethod) -> bool:
+        """Say whether the method's curvature is on disk."""
+        options: dict[str, Option] = {"texts": method.fisher_texts, "seed": SEED}
+        return "fisher" in self._store(f"fisher-{_key(method, False)}", options).keys()  # noqa: SIM118
+
+    def has_own(self, method: TraceMethod) -> bool:
+        """Say whether the texts' self-influence under the method's curvature is on disk."""
+        options: dict[str, Option] = {"texts": method.fisher_texts, "seed": SEED, "damping": method.damping}
+        return "own" in self._store(f"own-{_key(method, False)}", options).keys()  # noqa: SIM118
+
+    def has_codes(self, method: TraceMethod) -> bool:
+        """Say whether the texts' codes are on disk; asked of a method whose curvature is."""
         bound = self._codes_bound(method)
         return is_complete(self.caches / f"trace-codes-{bound.key()[:12]}", bound)
 

@@ -12,6 +12,7 @@ from forwardinf_core.ui import messages, state, thumbs
 from forwardinf_core.ui.components.gallery import Tile, gallery
 from forwardinf_core.ui.frame import GenerationProject
 from forwardinf_core.ui.generation.question import USUAL_GUIDANCE, USUAL_STEPS, Link, ask_for, link_to
+from forwardinf_core.ui.wording import plain
 
 PAINT, UPLOAD = "Paint", "Your picture"
 NO_CLASS = ""
@@ -68,6 +69,7 @@ def paint_form(project: GenerationProject, link: Link, *, wide: bool) -> None:
         cells[4].form_submit_button(
             "Paint", key=state.GEN_PAINT, type="primary", icon=":material/brush:", width="stretch", on_click=_submitted
         )
+    painting_line(project)
     if not wide and link.seed.isascii() and link.seed.isdigit():
         st.button(
             "Same with the next seed",
@@ -83,6 +85,20 @@ def paint_form(project: GenerationProject, link: Link, *, wide: bool) -> None:
                 }
             ),
         )
+
+
+def painting_line(project: GenerationProject) -> None:
+    """Say what painting with the settings in the fields costs, once a dry run has shown it."""
+    from forwardinf_core.audits.generation.costs import dry_run_of, of_painting
+
+    rates = dry_run_of(project.audit).measured()
+    if rates is None:
+        return
+    steps, guidance = (int(st.session_state[state.GEN_STEPS]), float(st.session_state[state.GEN_GUIDANCE]))
+    cost = of_painting(project.audit, steps, guidance, rates)
+    st.caption(f":material/schedule: {plain(cost.brief[:1].upper() + cost.brief[1:])}")
+    if not cost.fits:
+        st.warning(plain(cost.warning), icon=":material/warning:")
 
 
 def class_names(project: GenerationProject) -> list[str]:

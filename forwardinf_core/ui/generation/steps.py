@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from forwardinf_core.ui import messages, state
+from forwardinf_core.ui import state
 from forwardinf_core.ui.frame import GenerationProject
 from forwardinf_core.ui.generation.question import Link, answer, method_of, picture_in, wish_in
 from forwardinf_core.ui.wording import counted, plain
+from forwardinf_core.ui.work.cost import cost_of, start_button
 from forwardinf_core.ui.work.waiting import follow, newest
 
 if TYPE_CHECKING:
@@ -51,13 +52,13 @@ def answer_or_offer(project: GenerationProject, picture: Picture, link: Link, *,
 
 def offer(project: GenerationProject, picture: Picture, method: Method, *, name: str) -> None:
     """Draw the button that starts the work, and say what it will do."""
+    from forwardinf_core.audits.generation.costs import dry_run_of, of_trace
     from forwardinf_core.audits.generation.methods import TITLES
 
     count = counted(len(project.audit.train_ids), "training image")
 
     def start() -> None:
-        with messages.guard():
-            project.audit.trace_job(picture, method)
+        project.audit.trace_job(picture, method)
 
     with st.container(border=True, horizontal_alignment="center", gap="xsmall"):
         st.markdown(":gray[:material/image_search:]", text_alignment="center")
@@ -68,10 +69,12 @@ def offer(project: GenerationProject, picture: Picture, method: Method, *, name:
             f"{counted(method.draws, 'time')} each." + (FIRST_FIT if method.step in FITTED else ""),
             text_alignment="center",
         )
-        st.button(
+        audit = project.audit
+        cost = cost_of(dry_run_of(audit), lambda rates: of_trace(audit, method, rates), name=name)
+        start_button(
             "Find them",
+            cost,
             key=state.side(state.GEN_TRACE, name),
-            type="primary",
             icon=":material/manage_search:",
             on_click=start,
         )

@@ -43,11 +43,11 @@ def reference_part(project: Project, found: Memorization) -> None:
 
 def measure_it(project: Project, networks: int) -> None:
     """Draw what the retraining costs and the button that starts it, behind one more click: it is long."""
-    from forwardinf_core.audits.costs import of_trainings
+    from forwardinf_core.audits.costs import dry_run_of, of_trainings
 
     with st.popover("Measure it", icon=":material/model_training:", type="tertiary"):
         st.markdown(f"**{networks} networks** are trained on random halves of the rows, on this machine.")
-        cost = cost_of(project.audit, lambda rates: of_trainings(project.audit, networks, rates, share=0.5))
+        cost = cost_of(dry_run_of(project.audit), lambda rates: of_trainings(project.audit, networks, rates, share=0.5))
         start_button(
             "Start", cost, key=state.MEM_RETRAIN, icon=":material/play_arrow:", on_click=lambda: start(project)
         )

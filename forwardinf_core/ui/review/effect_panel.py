@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from forwardinf_core.audits.costs import of_trainings
+from forwardinf_core.audits.costs import dry_run_of, of_trainings
 from forwardinf_core.audits.decisions import Ledger
 from forwardinf_core.audits.review_effect import (
     ARMS,
@@ -77,7 +77,7 @@ def effect_panel(desk: Desk, ledger: Ledger) -> None:
     st.caption(f"{trained} trained on the rows as they are, as reviewed, and without the top {int(k):,} unreviewed.")
     cost = None
     if chosen == "model":
-        cost = cost_of(audit, lambda rates: of_trainings(audit, len(ARMS) * len(SEEDS), rates))
+        cost = cost_of(dry_run_of(audit), lambda rates: of_trainings(audit, len(ARMS) * len(SEEDS), rates))
     start_button(
         "Train and compare",
         cost,

@@ -51,7 +51,7 @@ def checks_part(project: Project) -> None:
 
 def canaries(project: Project, scope: str) -> None:
     """Draw what was found of what was planted, or the way to find out."""
-    from forwardinf_core.audits.costs import of_trainings
+    from forwardinf_core.audits.costs import dry_run_of, of_trainings
     from forwardinf_core.verification import canaries as service
 
     options = service.canary_options(project.audit, cast("CanaryScope", scope))
@@ -76,7 +76,9 @@ def canaries(project: Project, scope: str) -> None:
         st.markdown(words_of(project, options))
         cost = None
         if scope == "model":
-            cost = cost_of(project.audit, lambda rates: of_trainings(project.audit, CANARY_TRAININGS, rates))
+            cost = cost_of(
+                dry_run_of(project.audit), lambda rates: of_trainings(project.audit, CANARY_TRAININGS, rates)
+            )
         start_button("Plant and look", cost, key=state.START_CANARIES, icon=":material/egg:", on_click=start)
 
 

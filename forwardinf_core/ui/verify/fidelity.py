@@ -43,12 +43,14 @@ def fidelity_part(project: Project) -> None:
 
 def offer(project: Project, options: LdsOptions) -> None:
     """Say what the score will cost and offer to begin."""
-    from forwardinf_core.audits.costs import of_trainings
+    from forwardinf_core.audits.costs import dry_run_of, of_trainings
 
     trainings = options.subsets * options.seeds
     with st.container(border=True, gap="small"):
         st.markdown(f"**{trainings} trainings** on half of the rows, on this machine.")
-        cost = cost_of(project.audit, lambda rates: of_trainings(project.audit, trainings, rates, share=0.5))
+        cost = cost_of(
+            dry_run_of(project.audit), lambda rates: of_trainings(project.audit, trainings, rates, share=0.5)
+        )
         st.caption(
             f"{options.subsets} halves with {options.seeds} seeds, {options.queries} random test rows as queries. "
             "Trainings are kept: stopped, it goes on where it was."

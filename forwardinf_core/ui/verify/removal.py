@@ -136,7 +136,7 @@ def choices(project: Project) -> tuple[str, int]:
 
 def offer(project: Project, options: RemovalOptions) -> None:
     """Say what the check will cost and offer to start it."""
-    from forwardinf_core.audits.costs import of_trainings
+    from forwardinf_core.audits.costs import dry_run_of, of_trainings
     from forwardinf_core.verification import removal as service
 
     with st.container(border=True, gap="small"):
@@ -144,7 +144,7 @@ def offer(project: Project, options: RemovalOptions) -> None:
         if options.scope == "model":
             trainings = service.trainings_of(options)
             st.markdown(f"**{trainings} trainings** on this machine.")
-            cost = cost_of(project.audit, lambda rates: of_trainings(project.audit, trainings, rates))
+            cost = cost_of(dry_run_of(project.audit), lambda rates: of_trainings(project.audit, trainings, rates))
             st.caption(
                 f"{options.seeds} seeds, each trained on all rows, without the {options.k} most helpful, without as "
                 "many at random, at random of the same labels, and without the most harmful. Trainings are kept: "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import streamlit as st
 
@@ -13,26 +13,24 @@ from forwardinf_core.ui.components.watch import after
 from forwardinf_core.ui.wording import plain
 
 if TYPE_CHECKING:
-    from forwardinf_core.audits.audit import Audit
+    from forwardinf_core.audits.dry_run import DryRun
     from forwardinf_core.jobs.forecast import Forecast
-    from forwardinf_core.projects.forecast import Forecast as Rates
 
 LOOK_AGAIN_MS = 1_500
-Reckon = Callable[["Rates"], "Forecast | None"]
+Rates = TypeVar("Rates")
 
 
-def cost_of(audit: Audit, reckon: Reckon) -> Forecast | None:
+def cost_of(dry_run: DryRun[Rates], reckon: Callable[[Rates], Forecast | None], *, name: str = "") -> Forecast | None:
     """Draw what work will cost, and return it; None where that is not known. Never waits.
 
-    The dry run it rests on is made aside, once a model; until it is there the screen says so and looks again.
+    ``name`` tells several on one page apart. The dry run it rests on is made aside, once a model; until it is there the
+    screen says so and looks again.
     """
-    from forwardinf_core.audits import costs
-
-    rates = costs.measured(audit)
+    rates = dry_run.measured()
     if rates is None:
-        costs.measure_aside(audit)
+        dry_run.measure_aside()
         st.caption(":material/hourglass: What it will cost is being measured …")
-        after(LOOK_AGAIN_MS, f"cost {time.monotonic():.0f}", key=state.COST, on_end=lambda: None)
+        after(LOOK_AGAIN_MS, f"cost {time.monotonic():.0f}", key=state.side(state.COST, name), on_end=lambda: None)
         return None
     found = reckon(rates)
     if found is not None:

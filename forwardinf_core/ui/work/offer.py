@@ -12,6 +12,7 @@ from forwardinf_core.ui.work.cost import cost_of, start_button
 from forwardinf_core.ui.work.waiting import follow, newest
 
 if TYPE_CHECKING:
+    from forwardinf_core.jobs.forecast import Forecast
     from forwardinf_core.ui.attribution.question import Project
 
 
@@ -36,10 +37,20 @@ def wait_or_offer(project: Project | TracingProject, offer: Offer, start: Callab
         if job.is_active:
             return
     messages.show_empty(offer.title, offer.hint, icon=offer.icon)
-    cost = None
-    if not isinstance(project, TracingProject):
-        from forwardinf_core.audits.costs import of_audit
+    start_button(
+        offer.button, cost_of_offer(project, offer.kind), key=offer.key, icon=":material/search:", on_click=start
+    )
 
-        audit = project.audit
-        cost = cost_of(audit, lambda rates: of_audit(audit, offer.kind, rates))
-    start_button(offer.button, cost, key=offer.key, icon=":material/search:", on_click=start)
+
+def cost_of_offer(project: Project | TracingProject, kind: str) -> Forecast | None:
+    """Draw what the work will cost, and return it."""
+    if isinstance(project, TracingProject):
+        from forwardinf_core.audits.tracing import costs as of_texts
+        from forwardinf_core.audits.tracing.memorization import options_of
+
+        texts, chosen = project.audit, options_of()
+        return cost_of(of_texts.dry_run_of(texts), lambda rates: of_texts.of_memorization(texts, chosen, rates))
+    from forwardinf_core.audits import costs
+
+    audit = project.audit
+    return cost_of(costs.dry_run_of(audit), lambda rates: costs.of_audit(audit, kind, rates))
