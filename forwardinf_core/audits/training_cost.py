@@ -26,6 +26,7 @@ def tell_cost(
     """
     trial = copy.deepcopy(module)
     with torch.random.fork_rng(devices=[]):
+        train_some(trial)  # warms up: the first batch can take as long as ten others
         started = time.perf_counter()
         train_some(trial)
         took = time.perf_counter() - started

@@ -22,6 +22,7 @@ from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.methods import Method, method_named
 from forwardinf_core.audits.preparation import Opened, Workplace
 from forwardinf_core.audits.scoring import score_group, step_options
+from forwardinf_core.errors import ModelError
 from forwardinf_core.influence.head import FEATURES, HeadFisherFit, HeadNetwork, score_many
 from forwardinf_core.influence.network import FullNetwork, slices
 from forwardinf_core.influence.objective import Batch, Classification
@@ -36,6 +37,7 @@ SEED = 0
 PAIRS = 5
 RATIO_ROWS = 2_000
 QUESTIONS = ("first answer from nothing", "a further query", "20 queries together")
+RANKS, ITERATIONS = (512, 2_048), (3, 5, 10, 20)
 HEAD_SHAPE = (50_000, 512, 10)  # rows, features, classes
 
 
@@ -157,6 +159,20 @@ def fresh_place(audit: Audit, folder: Path) -> Workplace:
     return Workplace(audit.model, audit.train, folder, context, Opened())
 
 
+def tails() -> list[Method]:
+    """Return every way to step on the tail, conjugate gradients by their number of iterations."""
+    names = ("tail-sgd", "tail-adam", "tail-diagonal", "tail-ekfac")
+    low_rank = [method_named("tail", rank=rank) for rank in RANKS]
+    iterated = [method_named("tail-cg", iterations=count) for count in ITERATIONS]
+    return [*map(method_named, names), *low_rank, method_named("tail-fisher"), *iterated]
+
+
+def label_of(method: Method) -> str:
+    """Return a method's name with the option that its cost depends on most."""
+    option = {"cg": f", {method.iterations} iterations", "subspace": f", {method.rank:,} coordinates"}
+    return method.name + option.get(method.step, "")
+
+
 def first_answers(audit: Audit, methods: Sequence[Method], pass_s: float) -> list[Figure]:
     """Measure, for each method, the first answer from nothing, one more, and twenty together, in plain passes."""
     figures = []
@@ -165,20 +181,31 @@ def first_answers(audit: Audit, methods: Sequence[Method], pass_s: float) -> lis
         with tempfile.TemporaryDirectory() as name:
             place, queries = fresh_place(audit, Path(name)), query_batches(audit, 22)
             seconds = []
-            # Conjugate gradients read all rows for every query at every iteration: 20 of them take half an hour.
-            groups = (queries[:1], queries[1:2], queries[2:])[: 2 if method.step == "cg" else 3]
-            for group in groups:
-                begun = time.perf_counter()
-                score_group(place, method, group)
-                seconds.append(time.perf_counter() - begun)
+            # conjugate gradients and the whole network read all rows for every query: 20 of them take half an hour
+            groups = (queries[:1], queries[1:2], queries[2:])[
+                : 2 if method.step == "cg" or method.scope == "full" else 3
+            ]
+            try:
+                for group in groups:
+                    begun = time.perf_counter()
+                    score_group(place, method, group)
+                    seconds.append(time.perf_counter() - begun)
+            except ModelError as error:
+                figures.append(Figure(f"{label_of(method)}: refused", float("nan"), "", "", None, error.title))
+                continue
         how = f"{len(audit.train):,} rows, one pass {pass_s:.2f} s, method {method.name}"
-        most = targets[method.scope] if method.name in targets else (None, None, None)
+        most = targets[method.scope] if method in map(method_named, targets) else (None, None, None)
         for what, spent, limit in zip(QUESTIONS, seconds, most, strict=False):
             value = spent / pass_s
             target = "" if limit is None else f"at most {limit:g}"
             figures.append(
                 Figure(
-                    f"{method.name}: {what}", value, "passes", target, None if limit is None else value <= limit, how
+                    f"{label_of(method)}: {what}",
+                    value,
+                    "passes",
+                    target,
+                    None if limit is None else value <= limit,
+                    how,
                 )
             )
     return figures
@@ -209,17 +236,17 @@ def cascade_overlap(audit: Audit, count: int = 50, top: int = 10) -> list[Figure
 
 
 def measure(audit: Audit, *, parts: Sequence[str]) -> list[Figure]:
-    """Measure the parts asked for: pass, head, first, cascade."""
+    """Measure the parts asked for: pass, head, first, tails, cascade."""
     figures: list[Figure] = []
     if "pass" in parts:
         figures += full_pass_ratio(audit)
     if "head" in parts:
         figures += head_query()
-    if "first" in parts:
+    if "first" in parts or "tails" in parts:
         plain_pass(audit, min(RATIO_ROWS, len(audit.train)))  # warm-up
         pass_s = statistics.median(timed(lambda: plain_pass(audit)) for _ in range(3))
-        methods = [method_named(name) for name in ("head", "tail", "tail-ekfac")]
-        figures += first_answers(audit, [*methods, method_named("tail-cg", iterations=3)], pass_s)
+        methods = [method_named("head"), method_named("tail"), method_named("full")] if "first" in parts else []
+        figures += first_answers(audit, methods + (tails() if "tails" in parts else []), pass_s)
     if "cascade" in parts:
         figures += cascade_overlap(audit)
     return figures

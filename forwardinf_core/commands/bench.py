@@ -14,7 +14,7 @@ from forwardinf_core.commands.bench_tracing import tracing
 from forwardinf_core.commands.output import AsJson, print_json, print_table
 from forwardinf_core.commands.progress import progress_line
 
-ENGINE_PARTS = ("pass", "head", "first", "cascade")
+ENGINE_PARTS = ("pass", "head", "first", "tails", "cascade")
 
 
 def register(app: typer.Typer) -> None:
