@@ -7,6 +7,7 @@ Exit 0: done. Exit 2: the person's mistake, in one line. Exit 1: our fault, in o
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import traceback
 import warnings
@@ -62,6 +63,7 @@ for group in (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="copyreg")  # torch's own, of its own trees
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # a line of our own says how far work is
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     try:
         app(args=None if arguments is None else list(arguments), prog_name="python -m forwardinf_core")
