@@ -9,9 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import re
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,12 +22,12 @@ from torch import Tensor
 from forwardinf_core.benchmarks.compare.contenders import BASELINES, BATCH, OURS, Contender
 from forwardinf_core.benchmarks.compare.libraries import LIBRARIES
 from forwardinf_core.benchmarks.compare.scene import Report, Scene
+from forwardinf_core.jobs.memory import peak_bytes
 from forwardinf_core.store.chunks import ChunkStore
 
 CONTENDERS: Mapping[str, Callable[[], Contender]] = OURS | BASELINES | LIBRARIES
 TOGETHER = 100  # queries asked at once
 PASSES = 3
-BYTES_OF_RSS = 1 if sys.platform == "darwin" else 1024
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ def _measured(scene: Scene, make: Callable[[], Contender]) -> dict[str, Tensor]:
     further_s, _ = _timed(lambda: contender.scores(two.queries, two.query_labels))
     places = torch.arange(TOGETHER) % len(scene.queries)
     together_s, _ = _timed(lambda: contender.scores(scene.queries[places], scene.query_labels[places]))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * BYTES_OF_RSS / 2**20
+    peak = peak_bytes() / 2**20
     scores = [contender.scores(scene.queries, scene.query_labels)]
     own = contender.own_influence()
     for model in range(1, len(scene.checkpoints)):
