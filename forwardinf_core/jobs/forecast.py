@@ -10,6 +10,7 @@ import psutil
 
 from forwardinf_core.jobs.memory import available_bytes
 
+WORTH_SAYING = 1_000_000  # bytes of disk
 RESERVE = 0.1  # of the disk and memory that is free, left to others
 
 
@@ -40,7 +41,8 @@ class Forecast:
     def brief(self) -> str:
         """The cost in a few words: "about 6 min, 700 MB of memory, 40 MB of disk"."""
         duration = "a time not known yet" if self.seconds is None else f"about {in_words(self.seconds)}"
-        return f"{duration}, {in_bytes(self.peak_bytes)} of memory, {in_bytes(self.disk_bytes)} of disk"
+        disk = f", {in_bytes(self.disk_bytes)} of disk" if self.disk_bytes >= WORTH_SAYING else ""
+        return f"{duration}, {in_bytes(self.peak_bytes)} of memory{disk}"
 
     @property
     def warning(self) -> str:

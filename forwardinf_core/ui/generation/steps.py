@@ -70,7 +70,7 @@ def offer(project: GenerationProject, picture: Picture, method: Method, *, name:
             text_alignment="center",
         )
         audit = project.audit
-        cost = cost_of(dry_run_of(audit), lambda rates: of_trace(audit, method, rates), name=name)
+        cost = cost_of(dry_run_of(audit), lambda rates: of_trace(audit, method, rates), name=name, is_centred=True)
         start_button(
             "Find them",
             cost,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import streamlit as st
 
@@ -20,21 +20,25 @@ LOOK_AGAIN_MS = 1_500
 Rates = TypeVar("Rates")
 
 
-def cost_of(dry_run: DryRun[Rates], reckon: Callable[[Rates], Forecast | None], *, name: str = "") -> Forecast | None:
+def cost_of(
+    dry_run: DryRun[Rates], reckon: Callable[[Rates], Forecast | None], *, name: str = "", is_centred: bool = False
+) -> Forecast | None:
     """Draw what work will cost, and return it; None where that is not known. Never waits.
 
     ``name`` tells several on one page apart. The dry run it rests on is made aside, once a model; until it is there the
     screen says so and looks again.
     """
+    alignment: Literal["center", "left"] = "center" if is_centred else "left"
     rates = dry_run.measured()
     if rates is None:
         dry_run.measure_aside()
-        st.caption(":material/hourglass: What it will cost is being measured …")
+        st.caption(":material/hourglass: What it will cost is being measured …", text_alignment=alignment)
         after(LOOK_AGAIN_MS, f"cost {time.monotonic():.0f}", key=state.side(state.COST, name), on_end=lambda: None)
         return None
     found = reckon(rates)
     if found is not None:
-        st.caption(f":material/schedule: {plain(found.brief[:1].upper() + found.brief[1:])}")
+        words = plain(found.brief[:1].upper() + found.brief[1:])
+        st.caption(f":material/schedule: {words}", text_alignment=alignment)
     return found
 
 
