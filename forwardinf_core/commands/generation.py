@@ -66,7 +66,7 @@ def attribute_pictures(
     with progress_line(quiet=as_json) as report:
         audit = open_generation_audit(project, report=report)
         chosen = method_named(method, **{name: value for name, value in changes.items() if value is not None})
-        pictures = [_picture(audit, query, prompt) for query in queries]
+        pictures = [picture_named(audit, query, prompt) for query in queries]
         found = audit.trace(pictures, chosen, report)
     if scores is not None:
         _write_scores(audit, found, scores)
@@ -78,7 +78,8 @@ def attribute_pictures(
         _print(record)
 
 
-def _picture(audit: GenerationAudit, query: str, prompt: str | None) -> Picture:
+def picture_named(audit: GenerationAudit, query: str, prompt: str | None) -> Picture:
+    """Return a picture: a row of the project, one that was painted here, or an image file, which is kept."""
     if query.split(":", 1)[0] in ("train", "test", "image") and not Path(query).is_file():
         return audit.picture(query, prompt)
     try:

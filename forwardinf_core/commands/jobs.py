@@ -29,6 +29,7 @@ JOB_MODULES = (
     "forwardinf_core.audits.tracing.opening",
     "forwardinf_core.verification.canaries",
     "forwardinf_core.verification.controls",
+    "forwardinf_core.verification.picture_removal",
     "forwardinf_core.verification.removal",
     "forwardinf_core.verification.fidelity",
     "forwardinf_core.verification.hypothesis",

@@ -119,11 +119,11 @@ def check_texts(project: str, *, as_json: bool) -> None:
 
 def is_diffusion(project: str) -> bool:
     """Say whether a project is one of diffusion models; what is wrong with project.yaml is said by whoever opens it."""
+    from forwardinf_core.audits.opening import task_of
     from forwardinf_core.errors import ProjectError
-    from forwardinf_core.projects.load import open_project
 
     try:
-        return open_project(project).config.task == "diffusion"
+        return task_of(project) == "diffusion"
     except ProjectError:
         return False
 

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from forwardinf_core.errors import ModelError
 from forwardinf_core.influence.objective import Classification
 from forwardinf_core.models.baseline import Baseline, BaselineConfig
+from forwardinf_core.models.denoiser_training import DenoiserTraining
 from forwardinf_core.models.parts import ModelParts, stated_preprocessing
 from forwardinf_core.models.preprocessing import PixelPreprocessing, load_preprocessing, save_preprocessing
 from forwardinf_core.models.source import ModelSource
@@ -23,7 +24,7 @@ CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 TRAINING_NAME = "training.json"
 
-Training = TypeVar("Training", TrainingOptions, TextTraining)
+Training = TypeVar("Training", TrainingOptions, TextTraining, DenoiserTraining)
 
 
 def save_baseline(folder: Path, module: Baseline, classes: tuple[str, ...], preprocessing: PixelPreprocessing) -> None:
@@ -34,7 +35,7 @@ def save_baseline(folder: Path, module: Baseline, classes: tuple[str, ...], prep
     save_file({name: value.contiguous() for name, value in module.state_dict().items()}, folder / WEIGHTS_NAME)
 
 
-def save_training(folder: Path, options: TrainingOptions | TextTraining) -> None:
+def save_training(folder: Path, options: TrainingOptions | TextTraining | DenoiserTraining) -> None:
     """Keep how the model was trained, so that it can be retrained alike."""
     (folder / TRAINING_NAME).write_text(json.dumps(asdict(options), indent=2) + "\n", encoding="utf-8")
 

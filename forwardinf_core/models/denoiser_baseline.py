@@ -19,6 +19,7 @@ from forwardinf_core.models.weights import load_into, load_weights, refuse_not_f
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
+    from torch import nn
 
 CONFIG_NAME, WEIGHTS_NAME = "config.json", "model.safetensors"
 KIND = "forwardinf-denoiser"
@@ -84,6 +85,14 @@ def load_denoiser(folder: Path, shown: str) -> DiffusionModel:
     state = load_weights(folder / WEIGHTS_NAME)
     load_into(module, state, f"{shown}/{WEIGHTS_NAME}")
     refuse_not_finite(state, f"{shown}/{WEIGHTS_NAME}")
+    return as_model(module, config, classes, schedule, shown)
+
+
+def as_model(
+    module: nn.Module, config: DenoiserConfig, classes: tuple[str, ...], schedule: dict[str, object], shown: str
+) -> DiffusionModel:
+    """Return a trained network as the audits take it."""
+    state = module.state_dict()
     return DiffusionModel(
         module=module.float().eval().requires_grad_(False),
         objective=objective_of(schedule, shown),
@@ -92,9 +101,14 @@ def load_denoiser(folder: Path, shown: str) -> DiffusionModel:
         classes=classes,
         null_label=config.n_classes or None,
         schedule=schedule,
-        fingerprint=fingerprint(state, KIND, json.dumps([asdict(config), schedule], sort_keys=True), *classes),
+        fingerprint=fingerprint(dict(state), KIND, json.dumps([asdict(config), schedule], sort_keys=True), *classes),
         kind="baseline",
     )
+
+
+def config_of(folder: Path, shown: str) -> DenoiserConfig:
+    """Return the shape of the network in a folder. Raises ModelError where there is none."""
+    return _read(folder, shown)[0]
 
 
 def _read(folder: Path, shown: str) -> tuple[DenoiserConfig, tuple[str, ...], dict[str, object]]:

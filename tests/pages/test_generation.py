@@ -17,6 +17,7 @@ from forwardinf_core.audits.generation.tracing import GenerationAudit
 from forwardinf_core.jobs import queue
 from forwardinf_core.jobs import run as jobs
 from forwardinf_core.ui import opening
+from forwardinf_core.verification import picture_removal as removal
 from tests.pages.conftest import PAGES, SHELL, given, linked, texts_of
 from tests.pages.small_painter import make_painter
 
@@ -239,3 +240,23 @@ def test_jobs_are_named_and_lead_to_their_picture(show: Show, painter: Generatio
     (line,) = lines(painter.folder)
     assert (line.title, line.subject) == ("Painting a picture", "left · seed 99")
     assert queue.read(line.id).kind == "generate"
+
+
+def test_an_answer_is_checked_by_retraining_once_a_person_asks(
+    show: Show, painter: GenerationAudit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_pictures.dry_run_of(painter).measure()
+    app = show(**LEFT, method="sgd")
+    assert "12 trainings" in written(app)
+    app.button(key="gen-check").click().run()
+    (job,) = [one for one in jobs.list_jobs(painter.folder) if one.kind == removal.KIND]
+    assert str(job.id) in [watched["job"] for watched in given(app, "watch")]
+    jobs.cancel(job.id)
+    options = removal.options_of(painter, paint(painter, FIRST), method_named("sgd"), seeds=2)
+    monkeypatch.setattr(removal, "SEEDS", 2)
+    found = removal.checked(painter, options, lambda _share, _note: None)
+    app = show(**LEFT, method="sgd")
+    text = written(app)
+    assert "Without the **1** images that helped most" in text
+    assert {"green": "the answer holds", "amber": "On average", "red": "does not hold"}[found.verdict] in text
+    assert "apart" in texts_of(given(app, "gallery"))

@@ -20,11 +20,13 @@ from forwardinf_core.audits.generation.place import BATCH, FIT_DRAWS, Place
 from forwardinf_core.audits.generation.scoring import HELD
 from forwardinf_core.audits.generation.tracing import GenerationAudit
 from forwardinf_core.influence.diffusion import DrawRows, Draws
+from forwardinf_core.jobs.execution import available_threads
 from forwardinf_core.jobs.forecast import Forecast, judged
 from forwardinf_core.projects.forecast import ACTIVATIONS_AT_ONCE
 
 N_BATCHES = 3
 PASSES_OF_FIT = {"ekfac": 20.0, "diagonal": 10.0}  # for one draw of every image, with gradients
+PASSES_OF_TRAINING = 4.0  # forward, backward and the optimiser, one draw of every image
 PASSES_OF_A_STEP = 4.0  # forward, backward and the search for its length, a draw of the query
 PASSES_OF_SCORING = 1.1
 PASSES_OF_FEATURES = 1.0
@@ -119,6 +121,13 @@ def of_painting(audit: GenerationAudit, steps: int, guidance: float, rates: Rate
     each = rates.single_seconds * (1 if guidance == 1.0 else 2)
     memory = PROGRAM_BYTES + 2 * rates.weight_bytes + ACTIVATIONS_AT_ONCE * rates.largest_bytes
     return judged(audit.folder, START_S + steps * each, memory, rates.sample_bytes)
+
+
+def of_trainings(audit: GenerationAudit, trainings: int, rounds: int, rates: Rates) -> Forecast:
+    """Return what retraining the model costs, so many times over so many rounds of all images."""
+    seconds = START_S + trainings * rounds * PASSES_OF_TRAINING * rates.forward_seconds
+    memory = PROGRAM_BYTES + 8 * rates.weight_bytes + 2 * ACTIVATIONS_AT_ONCE * BATCH * rates.largest_bytes
+    return judged(audit.folder, seconds, available_threads() * memory, trainings * rates.sample_bytes)
 
 
 def of_every(audit: GenerationAudit, rates: Rates) -> dict[str, Forecast]:

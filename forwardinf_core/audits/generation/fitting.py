@@ -15,6 +15,7 @@ from forwardinf_core.audits.training_cost import BATCHES, tell_cost
 from forwardinf_core.datasets.rows import images_of
 from forwardinf_core.errors import DataError
 from forwardinf_core.jobs.context import JobContext
+from forwardinf_core.models.baseline_folder import save_training
 from forwardinf_core.models.denoiser import PixelCodec, objective_of
 from forwardinf_core.models.denoiser_baseline import SCHEDULE, make_denoiser, save_denoiser, suitable_config
 from forwardinf_core.models.denoiser_training import DenoiserState, DenoiserTraining, train_denoiser
@@ -75,6 +76,7 @@ def fit_denoiser(context: JobContext, project: Project, options: FitOptions) -> 
     make_folder(draft)
     with disk_errors(folder):
         save_denoiser(draft, module, config, rows.classes if labels is not None else ())
+        save_training(draft, training)
         for file in sorted(draft.iterdir(), key=lambda path: path.suffix == ".safetensors"):
             os.replace(file, folder / file.name)
         draft.rmdir()

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from forwardinf_core.models.baseline_folder import save_training
 from forwardinf_core.models.denoiser import PixelCodec, objective_of
 from forwardinf_core.models.denoiser_baseline import SCHEDULE, make_denoiser, save_denoiser, suitable_config
 from forwardinf_core.models.denoiser_training import DenoiserState, DenoiserTraining, train_denoiser
 from forwardinf_core.projects.demos.building import Report, is_built, whole_folder
 
 DEMO = "painter"
-VERSION = 1  # raised whenever the demo is built otherwise: an older one is then built again
+VERSION = 2  # raised whenever the demo is built otherwise: an older one is then built again
 SEED = 20240301  # fixed once and for all; chosen as a date, not by its results
 N_TRAIN = 1_500  # originals; copies come on top, and the other 297 digits are the test rows
 COPIED = 3  # digits that are copied
@@ -154,3 +155,4 @@ def _train(pixels: NDArray[np.uint8], digit: NDArray[np.int64], folder: Path, re
         on_epoch=on_epoch,
     )
     save_denoiser(folder, module, config, CLASSES)
+    save_training(folder, TRAINING)

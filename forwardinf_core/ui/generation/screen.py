@@ -7,6 +7,7 @@ import streamlit as st
 from forwardinf_core.ui import frame, messages, state
 from forwardinf_core.ui.frame import GenerationProject
 from forwardinf_core.ui.generation.answer import rows_panel
+from forwardinf_core.ui.generation.check import check_panel
 from forwardinf_core.ui.generation.compare import comparison
 from forwardinf_core.ui.generation.maker import maker, painted_before
 from forwardinf_core.ui.generation.picture_card import compare_choice, picture_card
@@ -69,6 +70,7 @@ def explained(project: GenerationProject, link: Link) -> None:
             rows_panel(project, found)
     if found is not None:
         with below, messages.guard():
+            check_panel(project, picture, found)
             groups_panel(project, ranking_of(found), link)
             how, trust = st.columns(2)
             with how:

@@ -95,7 +95,7 @@ def controls_panel(found: Generation) -> None:
             st.markdown(":gray[:material/info:] This recipe drops the sign: it cannot tell helped from hurt.")
         st.markdown(f":gray[:material/timer:] {duration(found.seconds)} in all")
         st.caption(
-            "A score is a prediction of what learning the image does, not a proof: no retraining stands behind it."
+            "A score is a prediction of what learning the image does. Whether it holds is for retraining to say."
         )
         st.caption(f":material/link: Run `{found.run_id}`; the address of this page leads here again.")
 

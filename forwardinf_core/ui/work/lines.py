@@ -33,6 +33,7 @@ TITLES = {
     "hypothesis": "Verifying the mirrored influence hypothesis",
     "lds": "Measuring fidelity by retraining",
     "removal": "Removing rows and retraining",
+    "picture-removal": "Leaving images out and retraining",
     "canaries": "Looking for planted rows",
     "controls": "Checking the controls",
 }
@@ -47,6 +48,7 @@ PAGES = {
     "trace": "tracing",
     "generate": "generation",
     "generation": "generation",
+    "picture-removal": "generation",
     "removal": "verify",
     "canaries": "verify",
     "controls": "verify",
@@ -58,6 +60,7 @@ ONE_ANSWER = {
     "trace",
     "generate",
     "generation",
+    "picture-removal",
 }  # kinds whose result is seen only where it is the answer to one question
 LOST_AFTER_S = 10.0  # without a sign of life, a look is taken whether the worker still is
 
@@ -163,6 +166,9 @@ def link_of(job: JobStatus) -> dict[str, str]:
             return _link_of_answer(options)
         case "trace":
             return _link_of_trace(options)
+        case "picture-removal":
+            answer = (job.result or {}).get("answer")
+            return {"run": answer} if isinstance(answer, str) else {}
         case "removal":
             asked = {name: str(options.get(name, "")) for name in ("query", "target", "k", "scope")}
             return {"part": "removal", **asked, "method": str(_record(options.get("method")).get("name", ""))}
