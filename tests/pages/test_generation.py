@@ -257,6 +257,6 @@ def test_an_answer_is_checked_by_retraining_once_a_person_asks(
     found = removal.checked(painter, options, lambda _share, _note: None)
     app = show(**LEFT, method="sgd")
     text = written(app)
-    assert "Without the **1** images that helped most" in text
+    assert "Without the image that helped most" in text
     assert {"green": "the answer holds", "amber": "On average", "red": "does not hold"}[found.verdict] in text
     assert "apart" in texts_of(given(app, "gallery"))

@@ -89,19 +89,19 @@ def result(project: GenerationProject, picture: Picture, found: PictureRemoval) 
     st.markdown(sentence(found))
     if found.paintings:
         tiles = [Tile("asked", thumbs.address(project.ref, thumbs.SHOWN, picture.query), "This picture", note="")]
-        for way, query in found.paintings.items():
+        for way in (way for way in NAMES if way in found.paintings):
             apart = float(found.apart[way].mean())
             tiles.append(
                 Tile(
                     way,
-                    thumbs.address(project.ref, thumbs.SHOWN, query),
+                    thumbs.address(project.ref, thumbs.SHOWN, found.paintings[way]),
                     NAMES[way],
                     note=f"{apart:.3f} apart",
                     hint=f"{NAMES[way]}: the mean squared difference from this picture, pixels from 0 to 1, over "
                     f"{counted(len(found.apart[way]), 'seed')}",
                 )
             )
-        gallery(tiles, key=state.GEN_REPAINTED, label="What the same seed paints", tile_width=132, follow=False)
+        gallery(tiles, key=state.GEN_REPAINTED, label="What the same seed paints", tile_width=112, follow=False)
         st.caption("What the same seed paints after retraining; shown is the first of the seeds.")
     for name in found.failed:
         st.caption(f":orange[:material/warning:] Failed and left out, with its seed: {plain(name)}.")
@@ -113,8 +113,9 @@ def sentence(found: PictureRemoval) -> str:
     random = float((found.losses["random"] - found.losses["all"]).mean())
     digits = decimals(found.rise.mean)
     way = "rises" if found.rise.mean > 0 else "falls"
+    images = "image" if found.options.k == 1 else f"**{found.options.k}** images"
     return (
-        f"Without the **{found.options.k}** images that helped most, the picture's loss {way} by "
+        f"Without the {images} that helped most, the picture's loss {way} by "
         f"**{abs(found.rise.mean):.{digits}f}** (95%: {to(found.rise.low, digits)} to {to(found.rise.high, digits)}), "
         f"from {found.losses['all'].mean():.{digits}f}; without as many random ones it changes by "
         f"**{to(random, digits)}**. {ENDINGS[found.verdict]}"
