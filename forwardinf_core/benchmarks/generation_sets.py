@@ -118,9 +118,9 @@ def recipe_named(name: RecipeName, of: SetName) -> PaintRecipe:
     size = SIZES[of]
     if name == "painter":
         return PaintRecipe(suitable_config(10, 1, size, painter.WIDTH), painter.TRAINING, "epsilon")
-    epochs = 9 if of == "digits" else 10
+    epochs, width = (9, 16) if of == "digits" else (10, 8)
     training = DenoiserTraining(epochs=epochs, batch_size=32, learning_rate=4e-3, averaging=0.98)
-    return PaintRecipe(suitable_config(10, 1, size, 16), training, "v_prediction")
+    return PaintRecipe(suitable_config(10, 1, size, width), training, "v_prediction")
 
 
 @dataclass(frozen=True)
