@@ -111,7 +111,7 @@ def cascades(scores: dict[Method, Scores]) -> dict[Method, Scores]:
     ``cascade-filled`` has the head's scores for the others, brought to the same root mean square on the shortlist.
     """
     found: dict[Method, Scores] = {}
-    for method, full in scores.items():
+    for method, full in scores.items() if HEAD in scores else ():
         if method.kind != "ekfac" or method.scope != "full":
             continue
         alone, filled = np.zeros_like(full), scores[HEAD].copy()

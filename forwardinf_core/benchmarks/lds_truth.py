@@ -94,12 +94,14 @@ def make_truth(problem: Problem, folder: Path, *, workers: int = 1, report: Repo
     return Truth.of(halves, margins.double().numpy())
 
 
-def reference_models(problem: Problem, folder: Path, *, report: Report | None = None) -> list[Baseline]:
-    """Return one model per reference seed, trained on all rows; these are the models whose scores are compared."""
+def reference_models(
+    problem: Problem, folder: Path, *, count: int = len(REFERENCE_SEEDS), report: Report | None = None
+) -> list[Baseline]:
+    """Return one model for each of the first ``count`` reference seeds, trained on all rows; these are the models whose scores are compared."""
     store = ChunkStore(folder / f"{problem.name}-models", problem.recipe.binding("lds-models"))
     everything = np.arange(len(problem.recipe.rows.labels))
     models = []
-    for count, seed in enumerate(REFERENCE_SEEDS, start=1):
+    for number, seed in enumerate(REFERENCE_SEEDS[:count], start=1):
         kept = store.get(f"seed{seed}")
         if kept is None:
             trained = problem.recipe.network(Task(everything, seed))
@@ -109,7 +111,7 @@ def reference_models(problem: Problem, folder: Path, *, report: Report | None = 
         module.load_state_dict(kept)
         models.append(module.eval())
         if report is not None:
-            report(count / len(REFERENCE_SEEDS), f"{count} of {len(REFERENCE_SEEDS)} models trained")
+            report(number / count, f"{number} of {count} models trained")
     return models
 
 

@@ -67,8 +67,10 @@ def lds(
     folder: Annotated[Path, typer.Argument(help="Where networks and scores are kept, and gone on with.")],
     data: Annotated[Path | None, typer.Option(help="cifar10n: folder of its train and test.parquet.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that retrain.")] = 1,
+    models: Annotated[int, typer.Option(min=1, max=5, help="Models, each scored alone and averaged.")] = 5,
+    only: Annotated[list[str] | None, typer.Option(help="Methods whose name begins so; all without it.")] = None,
 ) -> None:
-    """Repeat the table of docs/method.md: every step and scope, one model and the mean of five."""
+    """Repeat the table of docs/method.md: every step and scope, single models and their mean."""
     from forwardinf_core.benchmarks.lds_table import cascades, grid, make_scores, markdown
     from forwardinf_core.benchmarks.lds_table import compare as lines_of
     from forwardinf_core.benchmarks.lds_truth import cifar10n, digits, make_truth, reference_models
@@ -79,6 +81,7 @@ def lds(
     folder.mkdir(parents=True, exist_ok=True)
     with progress_line() as report:
         truth = make_truth(chosen, folder, workers=workers, report=report)
-        models = reference_models(chosen, folder, report=report)
-        scores = make_scores(chosen, models, grid(), folder, report=report)
+        trained = reference_models(chosen, folder, count=models, report=report)
+        methods = [method for method in grid() if only is None or any(method.family.startswith(one) for one in only)]
+        scores = make_scores(chosen, trained, methods, folder, report=report)
     typer.echo("\n".join(markdown(lines_of(chosen, truth, scores | cascades(scores)))))
