@@ -97,7 +97,7 @@ def make_truth(problem: Problem, folder: Path, *, workers: int = 1, report: Repo
 def reference_models(
     problem: Problem, folder: Path, *, count: int = len(REFERENCE_SEEDS), report: Report | None = None
 ) -> list[Baseline]:
-    """Return one model for each of the first ``count`` reference seeds, trained on all rows; these are the models whose scores are compared."""
+    """Return the models whose scores are compared: trained on all rows, with the first ``count`` reference seeds."""
     store = ChunkStore(folder / f"{problem.name}-models", problem.recipe.binding("lds-models"))
     everything = np.arange(len(problem.recipe.rows.labels))
     models = []
