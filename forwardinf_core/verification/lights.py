@@ -12,6 +12,7 @@ from forwardinf_core.verification.canaries import CanaryOptions, canary_options,
 from forwardinf_core.verification.checks import Light, Verdict, at_least
 from forwardinf_core.verification.controls import instant_controls
 from forwardinf_core.verification.fidelity import latest_lds
+from forwardinf_core.verification.hypothesis import latest_hypothesis
 from forwardinf_core.verification.removal import list_removals
 
 CANARIES, REMOVAL, LDS, HYPOTHESIS = "canaries", "removal", "lds", "hypothesis"
@@ -35,6 +36,7 @@ BRIEF = {
     "overlap": "Top rows that two different questions share: few, answers are about the query.",
     "copies": "Planted copies of test rows among what helped them most.",
     "wrong-labels": "Planted wrong labels among what hurt the test rows most.",
+    HYPOTHESIS: "Rows on queries against queries on rows, both by retraining: near 1, they agree.",
 }
 """One line for the summary; the Verify screen says more."""
 
@@ -53,7 +55,8 @@ def stamp(audit: Audit) -> str:
 
 def lights(audit: Audit) -> tuple[Light, ...]:
     """Return the lights of a project. The head's controls are made now where they are not stored: about a second."""
-    return (*control_lights(audit), *canary_lights(audit), removal_light(audit), fidelity_light(audit))
+    found = (*control_lights(audit), *canary_lights(audit), removal_light(audit), fidelity_light(audit))
+    return (*found, hypothesis_light(audit)) if audit.content == "image" else found
 
 
 def control_lights(audit: Audit) -> tuple[Light, ...]:
@@ -107,6 +110,19 @@ def fidelity_light(audit: Audit) -> Light:
         "Red: it does not."
     )
     return Light(LDS, title, colour, f"{found.lds:.2f}", meaning, rule, LDS)
+
+
+def hypothesis_light(audit: Audit) -> Light:
+    """Return the light of the mirrored influence hypothesis on the project's own rows."""
+    title = "Mirrored influence"
+    found = latest_hypothesis(audit.project, "convex")
+    if found is None:
+        meaning = "Learning the query should move the rows as learning the rows moves the query."
+        return Light.grey(HYPOTHESIS, title, meaning, HYPOTHESIS)
+    meaning = "Correlation of what learning a row does to the query with what learning the query does to the row."
+    rule = "Green: at least 0.9, mean over queries of highest loss and random ones. Amber: at least 0.7. Red: less."
+    colour = at_least(found.pearson, 0.9, 0.7)
+    return Light(HYPOTHESIS, title, colour, f"{found.pearson:.3f}", meaning, rule, HYPOTHESIS)
 
 
 def _asked(audit: Audit) -> list[CanaryOptions]:
