@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 def generate(
     project: Annotated[str, typer.Argument(help="A folder or demo:NAME with a diffusion model.")],
     out: Annotated[Path, typer.Option(help="Write the picture to this PNG file.")],
-    prompt: Annotated[str | None, typer.Option(help="Class to paint, where the model knows classes.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Class to paint, or words, as the model takes it.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed and options, same picture.")] = 0,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 50,
     guidance: Annotated[float, typer.Option(min=0, help="Above 1: more like its class, less varied.")] = 1.0,
@@ -109,12 +109,11 @@ def _write_scores(audit: GenerationAudit, found: list[Generation], path: Path) -
 
 def record_of(audit: GenerationAudit, found: Generation, top: int) -> dict[str, object]:
     """Return one trace as JSON holds it."""
-    classes, label = audit.model.classes, found.picture.label
     return {
         "run_id": found.run_id,
         "query": {
             "id": found.picture.query,
-            "class": classes[label] if label is not None and label < len(classes) else None,
+            "class": audit.name_of(found.picture.label),
             "made": dict(found.picture.made),
             "loss_before": found.loss_before,
             "loss_after": found.loss_after,
@@ -135,6 +134,7 @@ def _rows(audit: GenerationAudit, found: Generation, positions: NDArray[np.int64
             "score": float(found.scores.score[position]),
             "percentile": float(found.scores.percentile[position]),
             "label": classes[int(labels[position])] if labels[position] >= 0 else None,
+            **({"caption": audit.captions[position]} if audit.captions else {}),
             "loss": float(found.scores.base_loss[position]),
             "pixel": float(found.pixel[position]),
             "feature": float(found.feature[position]),
@@ -152,5 +152,7 @@ def _print(record: dict[str, object]) -> None:
         assert isinstance(rows, list)
         typer.echo(f"\n{word}:" if rows else f"\nNo row {word}.")
         if rows:
-            cells = [(r["id"], str(r["label"]), f"{r['percentile']:.1f}", f"{r['score']:+.3g}") for r in rows]
-            print_table(("id", "class", "percentile", "score"), cells)
+            word = "caption" if "caption" in rows[0] else "class"
+            name = "caption" if word == "caption" else "label"
+            cells = [(r["id"], str(r[name])[:60], f"{r['percentile']:.1f}", f"{r['score']:+.3g}") for r in rows]
+            print_table(("id", word, "percentile", "score"), cells)

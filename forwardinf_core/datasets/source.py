@@ -23,6 +23,7 @@ class RowSource(BaseModel):
     id: str | None = Field(default=None, description="Column of unique ids")
     image: str | None = Field(default=None, description="Column of image bytes or of paths to image files")
     text: str | None = Field(default=None, description="Column of texts")
+    caption: str | None = Field(default=None, description="Column of what images show, for text-to-image models")
     label: str | None = Field(default=None, description="Column of labels: class names or codes from 0")
     label_name: str | None = Field(default=None, description="Column that names the codes of the label column")
     split: str | None = Field(default=None, description="For datasets with several splits: train, test, …")

@@ -12,9 +12,9 @@ the moved model see the same ones whatever the batch, the subset or the machine.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -23,8 +23,9 @@ from forwardinf_core.errors import AuditError
 from forwardinf_core.influence.objective import Batch
 
 Prediction = Literal["epsilon", "v_prediction", "sample"]
-CONDITIONS = ("label", "text")
-"""Entries of a batch that condition the denoiser: class labels (n,) or encoder states (n, tokens, channels)."""
+ENTRIES = {"label": "class_labels", "text": "encoder_hidden_states"}
+"""Entries of a batch that condition the denoiser, class labels (n,) or encoder states (n, tokens, channels), and the
+names by which a denoiser of ``diffusers`` takes them."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,7 @@ class Denoising:
         return signal * batch["noise"] - spread * batch["x"]
 
     def outputs(self, call: Callable[..., object], batch: Batch) -> Tensor:
-        condition = {}
-        if "label" in batch:
-            condition["class_labels"] = batch["label"]
-        if "text" in batch:
-            condition["encoder_hidden_states"] = batch["text"]
+        condition = {given: batch[name] for name, given in ENTRIES.items() if name in batch}
         result = call(self.noised(batch), batch["t"], **condition)
         found = getattr(result, "sample", result)
         if isinstance(found, tuple):
@@ -123,6 +120,25 @@ class Denoising:
         return alphas.sqrt().to(batch["x"].dtype), (1 - alphas).sqrt().to(batch["x"].dtype)
 
 
+class Entries(Protocol):
+    """One entry a sample: a tensor, or what can be read like one."""
+
+    def __getitem__(self, which: Tensor, /) -> Tensor:
+        """Return the entries of some samples, by position."""
+        ...
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Entries that samples share: ``values`` (m, …), possibly memory-mapped, and which of them each has, (n,)."""
+
+    values: Tensor
+    which: Tensor
+
+    def __getitem__(self, which: Tensor, /) -> Tensor:
+        return self.values[self.which[which]].float()
+
+
 @dataclass(frozen=True)
 class DrawRows:
     """Draws of samples as rows of the engine: row i · count + d is draw d of sample i.
@@ -132,7 +148,7 @@ class DrawRows:
 
     ids: Sequence[str]
     samples: Tensor
-    conditions: Batch
+    conditions: Mapping[str, Entries]
     draws: Draws
     n_timesteps: int
 

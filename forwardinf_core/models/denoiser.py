@@ -15,9 +15,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from forwardinf_core.errors import DataError, ModelError
-from forwardinf_core.influence.diffusion import Denoising, Prediction
+from forwardinf_core.influence.diffusion import ENTRIES, Denoising, Prediction
+from forwardinf_core.influence.objective import Batch
+from forwardinf_core.models.prompts import PromptEncoder
 
 Condition = Literal["none", "class", "text"]
+Asked = int | str
+"""What a picture is asked for: the code of a class, or a prompt."""
+NO_PROMPT = ""
 PREDICTIONS: tuple[Prediction, ...] = ("epsilon", "v_prediction", "sample")
 GENERATION_STEPS = 50
 
@@ -79,8 +84,9 @@ class DiffusionModel:
     """A trained denoiser. ``module`` is in eval mode and is never changed.
 
     ``classes`` are the names of its class labels, in order; empty where it is not conditioned on classes.
-    ``null_label`` is the label that stands for no class, where the model was trained with one. ``schedule`` is the
-    configuration of its noise schedule. ``fingerprint`` is a SHA-256 over weights and configuration.
+    ``null_label`` stands for no class or prompt, where the model was trained with one. ``schedule`` is the
+    configuration of its noise schedule. ``prompts`` encodes what a text-to-image model is told. ``fingerprint`` is a
+    SHA-256 over weights and configuration.
     """
 
     module: nn.Module
@@ -88,20 +94,30 @@ class DiffusionModel:
     codec: Codec
     condition: Condition
     classes: tuple[str, ...]
-    null_label: int | None
+    null_label: Asked | None
     schedule: dict[str, object]
     fingerprint: str
     kind: str
+    prompts: PromptEncoder | None = None
 
     @property
     def n_timesteps(self) -> int:
         return len(self.objective.alphas)
 
-    def label_of(self, name: str | None) -> int | None:
-        """Return the label of a class named by a person; None where the model takes none.
+    def conditions(self, asked: Sequence[Asked]) -> Batch:
+        """Return the entries of a batch that condition the denoiser, one for each picture asked for."""
+        if self.condition == "text":
+            assert self.prompts is not None
+            return {"text": self.prompts.states([str(one) for one in asked])}
+        return {"label": torch.tensor([int(one) for one in asked])} if self.condition == "class" else {}
+
+    def label_of(self, name: str | None) -> Asked | None:
+        """Return the label of a class named by a person, or the prompt; None where the model takes none.
 
         Raises DataError for a class the model does not have, and for one given to a model without classes.
         """
+        if self.condition == "text":
+            return NO_PROMPT if name is None else name
         if self.condition != "class":
             if name is not None:
                 raise DataError("This model is not conditioned on classes.", hint="Ask without a class or prompt.")
@@ -116,7 +132,7 @@ class DiffusionModel:
 
     @torch.inference_mode()
     def generate(
-        self, label: int | None, *, count: int, seed: int, steps: int = GENERATION_STEPS, guidance: float = 1.0
+        self, label: Asked | None, *, count: int, seed: int, steps: int = GENERATION_STEPS, guidance: float = 1.0
     ) -> list[Image.Image]:
         """Return generated images: DDIM without added noise, so the same seed gives the same images.
 
@@ -132,31 +148,26 @@ class DiffusionModel:
         scheduler = DDIMScheduler.from_config(self.schedule, clip_sample=self._clips())
         scheduler.set_timesteps(steps)
         sample = torch.randn(count, *self.codec.shape, generator=torch.Generator().manual_seed(seed))
+        asked = {} if label is None else self.conditions([label])
+        nothing = {} if self.null_label is None or guidance == 1.0 else self.conditions([self.null_label])
         for timestep in scheduler.timesteps:
-            output = self._predict(sample, timestep, label, guidance)
+            output = self._predict(sample, timestep, asked, nothing, guidance)
             sample = scheduler.step(output, timestep, sample).prev_sample
         return self.codec.decode(sample)
 
     def _clips(self) -> bool:
         return isinstance(self.codec, PixelCodec)
 
-    def _predict(self, sample: Tensor, timestep: Tensor, label: int | None, guidance: float) -> Tensor:
-        if label is None:
-            return self._call(sample, timestep, None)
-        found = self._call(sample, timestep, label)
-        if guidance == 1.0 or self.null_label is None:
+    def _predict(self, sample: Tensor, timestep: Tensor, asked: Batch, nothing: Batch, guidance: float) -> Tensor:
+        found = self._call(sample, timestep, asked)
+        if guidance == 1.0 or not nothing:
             return found
-        without = self._call(sample, timestep, self.null_label)
+        without = self._call(sample, timestep, nothing)
         return without + guidance * (found - without)
 
-    def _call(self, sample: Tensor, timestep: Tensor, label: int | None) -> Tensor:
-        times = timestep.expand(len(sample))
-        found = (
-            self.module(sample, times)
-            if label is None
-            else self.module(sample, times, class_labels=torch.full((len(sample),), label))
-        )
-        output: Tensor = found.sample[:, : sample.shape[1]]
+    def _call(self, sample: Tensor, timestep: Tensor, condition: Batch) -> Tensor:
+        given = {ENTRIES[name]: value.expand(len(sample), *value.shape[1:]) for name, value in condition.items()}
+        output: Tensor = self.module(sample, timestep.expand(len(sample)), **given).sample[:, : sample.shape[1]]
         return output
 
 

@@ -17,8 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from forwardinf_core.errors import ModelError
-from forwardinf_core.models.denoiser import Codec, Condition, DiffusionModel, PixelCodec, objective_of
+from forwardinf_core.models.denoiser import NO_PROMPT, Codec, Condition, DiffusionModel, PixelCodec, objective_of
 from forwardinf_core.models.parts import fingerprint
+from forwardinf_core.models.prompts import PromptEncoder, load_prompts
 from forwardinf_core.models.source import ModelSource
 from forwardinf_core.models.weights import refuse_not_finite
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL, ModelMixin
 
 DENOISERS = ("unet", "transformer")
-CLASSES = ("UNet2DModel", "DiTTransformer2DModel")
+TOLD_IN_WORDS = "UNet2DConditionModel"
+CLASSES = ("UNet2DModel", "DiTTransformer2DModel", TOLD_IN_WORDS)
 ENCODE_BATCH = 16
 
 
@@ -84,7 +86,8 @@ def load_diffusers(source: ModelSource, root: Path) -> DiffusionModel:
         )
     settings = dict(module.config)
     codec = _codec(folder, settings, source.path)
-    condition, classes = _classes(settings, source, index)
+    prompts = _prompts(folder, settings, source.path) if type(module).__name__ == TOLD_IN_WORDS else None
+    condition, classes = ("text", ()) if prompts else _classes(settings, source, index)
     state = module.state_dict()
     refuse_not_finite(state, source.path)
     texts = (json.dumps(settings, sort_keys=True, default=str), json.dumps(schedule, sort_keys=True))
@@ -94,10 +97,13 @@ def load_diffusers(source: ModelSource, root: Path) -> DiffusionModel:
         codec=codec,
         condition=condition,
         classes=classes,
-        null_label=_null_label(settings, classes) if condition == "class" else None,
+        null_label=_null_label(settings, classes) if condition == "class" else NO_PROMPT if prompts else None,
         schedule=schedule,
-        fingerprint=fingerprint(state, "diffusers", *texts, repr(codec.shape), *classes),
+        fingerprint=fingerprint(
+            state, "diffusers", *texts, repr(codec.shape), *classes, *((prompts.fingerprint,) if prompts else ())
+        ),
         kind=source.kind,
+        prompts=prompts,
     )
 
 
@@ -149,6 +155,20 @@ def _codec(folder: Path, settings: dict[str, object], shown: str) -> Codec:
             hint="They belong to different models.",
         )
     return LatentCodec(vae.float().eval().requires_grad_(False), size)
+
+
+def _prompts(folder: Path, settings: dict[str, object], shown: str) -> PromptEncoder:
+    """Return the text encoder of a denoiser that attends to texts. Raises ModelError for what is more than that."""
+    width = settings.get("cross_attention_dim")
+    for name in ("addition_embed_type", "class_embed_type", "encoder_hid_dim", "num_class_embeds"):
+        if settings.get(name) is not None:
+            raise ModelError(
+                f"{shown}: a denoiser that is told more than one prompt ({name}) cannot be traced yet.",
+                hint="Supported are pipelines with one text encoder, such as Stable Diffusion 1 and 2.",
+            )
+    if not isinstance(width, int):
+        raise ModelError(f"{shown} takes states of several widths.", hint="Pipelines with one text encoder are traced.")
+    return load_prompts(folder, shown, width)
 
 
 def _classes(

@@ -122,7 +122,8 @@ def epochs_of(audit: GenerationAudit) -> int:
 def denoiser_recipe(audit: GenerationAudit, made: Mapping[str, float], context: Context) -> DenoiserRecipe:
     """Return how a project's model is trained. Raises ModelError where ``fit`` did not train it."""
     training, place = _training(audit), audit.place(context)
-    labels = place.conditions.get("label", torch.full((len(audit.train),), -1))
+    labels = place.conditions.get("label")
+    labels = labels if isinstance(labels, Tensor) else torch.full((len(audit.train),), -1)
     config = config_of(audit.project.root / audit.project.config.model.path, audit.project.config.model.path)
     return DenoiserRecipe(
         config, training, dict(audit.model.schedule), Examples(place.samples.clone(), labels), dict(made)

@@ -51,7 +51,7 @@ class PictureRemovalOptions:
     """The question: which picture and class, whose ranking, how many images, how often."""
 
     query: str
-    label: int | None
+    label: int | str | None
     method: Method
     k: int
     seeds: int
@@ -193,7 +193,7 @@ def _retrained(audit: GenerationAudit, picture: Picture, tasks: list[Task], cont
     """Return what each retrained model says of the picture."""
     recipe = denoiser_recipe(audit, picture.made, context)
     sample = audit.model.codec.encode([audit.pictures.image(picture.query)])
-    watched = Examples(sample, torch.tensor([-1 if picture.label is None else picture.label]))
+    watched = Examples(sample, torch.tensor([picture.label if isinstance(picture.label, int) else -1]))
     binding = recipe.binding("picture-retraining", watched=watched)
     folder = audit.project.audit_dir / "retrained" / binding.key()[:16]
 

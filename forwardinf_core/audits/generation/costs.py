@@ -61,7 +61,7 @@ def sampled(audit: GenerationAudit) -> Rates:
     started = time.thread_time()
     samples = model.codec.encode([audit.train.image(one) for one in chosen])
     read_s = time.thread_time() - started
-    conditions = {name: value[chosen] for name, value in place.conditions.items()}
+    conditions = {name: value[torch.tensor(chosen)] for name, value in place.conditions.items()}
     ids = [audit.train.ids[one] for one in chosen]
     rows = DrawRows(ids, samples, conditions, Draws(1), model.n_timesteps)
     largest = _largest_output(place, rows)  # warms up, too

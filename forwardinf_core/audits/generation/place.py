@@ -7,7 +7,7 @@ made with (sample id, draw number, seed), so outputs of other draws are refused 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,14 +26,14 @@ from forwardinf_core.influence.curvature.base import Curvature
 from forwardinf_core.influence.curvature.diagonal import DiagonalCurvature, DiagonalFit
 from forwardinf_core.influence.curvature.ekfac import EigenvalueFit, EkfacCurvature, FactorFit
 from forwardinf_core.influence.curvature.fitting import Fit
-from forwardinf_core.influence.diffusion import DrawRows, Draws
+from forwardinf_core.influence.diffusion import DrawRows, Draws, Entries, Shared
 from forwardinf_core.influence.graph import GraphNetwork, whole_graph
 from forwardinf_core.influence.network import FullNetwork, Network, Parameters, RestrictedNetwork, Rows, slices
 from forwardinf_core.influence.objective import Batch
 from forwardinf_core.models.denoiser import DiffusionModel
 from forwardinf_core.store.arrays import ArrayWriter, Layout, is_complete, open_tensor
 from forwardinf_core.store.binding import Binding
-from forwardinf_core.store.files import make_folder, write_bytes
+from forwardinf_core.store.files import make_folder, sha256, write_bytes
 
 BATCH = 100  # draws of one forward pass
 BLOCK = 1_000  # draws, or images, of one block on disk; a multiple of BATCH
@@ -69,6 +69,7 @@ class Place:
     audit_dir: Path
     context: Context
     opened: Opened
+    captions: Sequence[str] = ()  # of the training rows, empty where the model takes none
 
     @cached_property
     def samples(self) -> Tensor:
@@ -84,8 +85,10 @@ class Place:
         return open_tensor(folder, bound)
 
     @cached_property
-    def conditions(self) -> Batch:
+    def conditions(self) -> Mapping[str, Entries]:
         """Return what conditions the denoiser, one entry a training row. Raises DataError where a label is missing."""
+        if self.model.condition == "text":
+            return {"text": self.states}
         if self.model.condition != "class":
             return {}
         labels = torch.from_numpy(self.train.labels.copy())
@@ -95,8 +98,24 @@ class Place:
                     f"{int((labels < 0).sum())} training rows have no class, and the model needs one.",
                     hint="Give them a class or leave them out.",
                 )
-            labels = torch.where(labels < 0, self.model.null_label, labels)
+            labels = torch.where(labels < 0, int(self.model.null_label), labels)
         return {"label": labels}
+
+    @cached_property
+    def states(self) -> Shared:
+        """Return the text encoder's states of every row's caption, each caption encoded once and memory-mapped."""
+        assert self.model.prompts is not None
+        known = sorted(set(self.captions))
+        first = self.model.prompts.states(known[:1])
+        prompts = sha256("\x00".join(known).encode())
+        bound = self._binding("captions", captions=prompts, encoder=self.model.prompts.fingerprint)
+        folder = self._folder("captions", bound)
+        with ArrayWriter(folder, Layout((len(known), *first.shape[1:]), "float16", BLOCK), bound) as writer:
+            for start, stop in writer.missing():
+                writer.write(start, self.model.prompts.states(known[start:stop]).half())
+                self.context.report(stop, len(known), "Reading the captions")
+        places = {caption: place for place, caption in enumerate(known)}
+        return Shared(open_tensor(folder, bound), torch.tensor([places[caption] for caption in self.captions]))
 
     def rows(self, draws: Draws) -> DrawRows:
         """Return the draws of all training rows."""
@@ -146,12 +165,13 @@ class Place:
         """Return the denoiser's own description of every training image, (n, channels), from its middle block."""
         bound = self._binding("features", level=FEATURE_LEVEL)
         folder = self._folder("features", bound)
-        first = self.features_of(self.samples[:1], {name: value[:1] for name, value in self.conditions.items()})
+        one = torch.arange(1)
+        first = self.features_of(self.samples[one], {name: value[one] for name, value in self.conditions.items()})
         with ArrayWriter(folder, Layout((len(self.train), first.shape[1]), "float32", BLOCK), bound) as writer:
             for start, stop in writer.missing():
                 parts = []
                 for low, high in slices(stop - start, BATCH):
-                    chosen = slice(start + low, start + high)
+                    chosen = torch.arange(start + low, start + high)
                     condition = {name: value[chosen] for name, value in self.conditions.items()}
                     parts.append(self.features_of(self.samples[chosen], condition))
                 writer.write(start, torch.cat(parts))
@@ -234,6 +254,8 @@ class Place:
 
     def _binding(self, kind: str, **options: str | int | float | None) -> Binding:
         prints = {"model": self.model.fingerprint, "train": self.train.fingerprint}
+        if self.captions:
+            prints["captions"] = sha256("\x00".join(self.captions).encode())
         return Binding(f"diffusion-{kind}", prints, {"batch": BATCH, **options})
 
     def _folder(self, name: str, bound: Binding) -> Path:

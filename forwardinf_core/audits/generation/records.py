@@ -12,13 +12,13 @@ from forwardinf_core.influence.scores import ScoreTable
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image asked about: ``train:ID``, ``test:ID`` or ``image:KEY``, and the class it was made for, if any.
+    """An image asked about: ``train:ID``, ``test:ID`` or ``image:KEY``, and the class or prompt it was made for.
 
     ``made`` says how it was generated (seed, steps, guidance), empty for one that was not generated here.
     """
 
     query: str
-    label: int | None
+    label: int | str | None
     made: dict[str, float]
 
 

@@ -43,9 +43,9 @@ class Traced:
     control: float
 
 
-def query_rows(place: Place, sample: Tensor, label: int | None, key: str, method: Method) -> Batch:
+def query_rows(place: Place, sample: Tensor, label: int | str | None, key: str, method: Method) -> Batch:
     """Return many draws of the query as one batch; its draws are seeded by its own content, not by a training id."""
-    conditions = {} if label is None else {"label": torch.tensor([label])}
+    conditions = {} if label is None else place.model.conditions([label])
     draws = Draws(method.query_draws, seed=method.seed)
     return DrawRows([f"query {key}"], sample, conditions, draws, place.model.n_timesteps).batch(0, draws.count)
 

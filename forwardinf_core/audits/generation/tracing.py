@@ -28,6 +28,7 @@ from forwardinf_core.audits.generation.records import Generation, Picture
 from forwardinf_core.audits.generation.scoring import query_rows, trace
 from forwardinf_core.datasets.images import THUMBNAIL_TYPE, thumbnail
 from forwardinf_core.datasets.rows import ImageRows, images_of
+from forwardinf_core.datasets.source import RowSource
 from forwardinf_core.errors import DataError, RunNotFoundError
 from forwardinf_core.influence.scores import ScoreTable
 from forwardinf_core.jobs import run as jobs
@@ -40,6 +41,7 @@ from forwardinf_core.store.files import sha256
 from forwardinf_core.store.runs import RunRecord, find_run, open_run, save_run
 
 KIND = "generation"
+CAPTION = "caption"  # the column of captions, where project.yaml names none
 VERSION = 1
 
 Report = Callable[[float, str], None]
@@ -47,9 +49,9 @@ Report = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class TraceOptions:
-    """Pictures to trace, each with the class it is asked about (None where the model takes none), and how."""
+    """Pictures to trace, each with the class or prompt it is asked about (None where the model takes none), and how."""
 
-    queries: tuple[tuple[str, int | None], ...]
+    queries: tuple[tuple[str, int | str | None], ...]
     method: Method
 
 
@@ -82,6 +84,18 @@ class GenerationAudit:
         return self.model.classes
 
     @cached_property
+    def prints(self) -> dict[str, str]:
+        """Fingerprints of what answers are made from: model, rows and, where the model is told them, captions."""
+        found = {"model": self.model.fingerprint, "train": self.train.fingerprint}
+        return {**found, "captions": sha256("\x00".join(self.captions).encode())} if self.captions else found
+
+    def name_of(self, label: int | str | None) -> str | None:
+        """Return the class that a label stands for, or the prompt itself; None for none."""
+        if isinstance(label, int):
+            return self.classes[label] if 0 <= label < len(self.classes) else None
+        return label or None
+
+    @cached_property
     def train_ids(self) -> tuple[str, ...]:
         return tuple(self.train.ids)
 
@@ -104,7 +118,21 @@ class GenerationAudit:
 
     def place(self, context: Context) -> Place:
         """Return where engine work on this project happens."""
-        return Place(self.model, self.train, self.project.audit_dir, context, self._opened)
+        return Place(self.model, self.train, self.project.audit_dir, context, self._opened, self.captions)
+
+    @cached_property
+    def captions(self) -> tuple[str, ...]:
+        """What the training rows show, in words; empty where the model is not told. Raises DataError without them."""
+        return self._captions_of(self.train, self.project.config.train) if self.model.condition == "text" else ()
+
+    def _captions_of(self, rows: ImageRows, source: RowSource) -> tuple[str, ...]:
+        name = source.caption or CAPTION
+        if source.caption is None and name not in rows.columns:
+            raise DataError(
+                "The model is told in words what to paint, and the rows have no captions.",
+                hint=f"Name their column in project.yaml, train: {{caption: …}}. Columns: {', '.join(rows.columns)}.",
+            )
+        return tuple("" if value is None else str(value) for value in rows.column(name).tolist())
 
     def generate(self, name: str | None, *, seed: int, steps: int = 50, guidance: float = 1.0) -> Picture:
         """Generate a picture of a class (None where the model takes none) and keep it. Same options, same picture."""
@@ -119,6 +147,12 @@ class GenerationAudit:
             own = self.pictures.label(query)
             if own >= 0:
                 return Picture(query, own, {})
+        split, _, key = query.partition(":")
+        if name is None and self.model.condition == "text" and split in ("train", "test"):
+            rows, source = (
+                (self.train, self.project.config.train) if split == "train" else (self.test, self.project.config.test)
+            )
+            return Picture(query, self._captions_of(rows, source)[rows.position(key)], {})
         self.pictures.image(query)
         return Picture(query, self.model.label_of(name), self.pictures.made(query))
 
@@ -153,7 +187,7 @@ class GenerationAudit:
         if record.kind != KIND:
             raise RunNotFoundError(f"The run {record.id} is no trace of a picture.", hint="Its kind is in its name.")
         query, label = record.options["query"], record.options["label"]
-        picture = Picture(str(query), cast("int | None", label), self.pictures.made(str(query)))
+        picture = Picture(str(query), cast("int | str | None", label), self.pictures.made(str(query)))
         return self._opened_run(picture, record)
 
     def answer(self, picture: Picture, method: Method, context: Context) -> RunRecord:
@@ -201,7 +235,7 @@ class GenerationAudit:
     def _binding(self, picture: Picture, method: Method) -> Binding:
         image = self.pictures.image(picture.query)
         content = sha256(f"{image.mode}{image.size}".encode() + image.tobytes())
-        prints = {"model": self.model.fingerprint, "train": self.train.fingerprint, "picture": content}
+        prints = {**self.prints, "picture": content}
         return Binding(KIND, prints, {"query": picture.query, "label": picture.label, **method.options()}, VERSION)
 
     def _stored(self, picture: Picture, method: Method) -> RunRecord | None:
@@ -233,12 +267,14 @@ class GenerationAudit:
         )
 
 
-def similarities(place: Place, sample: Tensor, label: int | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def similarities(
+    place: Place, sample: Tensor, label: int | str | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return how alike every training image is to a picture, by pixels (minus distance) and by features (cosine)."""
     pixel = -torch.cdist(sample.flatten(1), place.samples.flatten(1))[0]
     features = place.features()
     centre = features.mean(0)
-    own = place.features_of(sample, {} if label is None else {"label": torch.tensor([label])}) - centre
+    own = place.features_of(sample, {} if label is None else place.model.conditions([label])) - centre
     feature = torch.nn.functional.cosine_similarity(features - centre, own)
     return pixel.numpy().astype(np.float32), feature.numpy().astype(np.float32)
 
@@ -265,8 +301,7 @@ def _options(pictures: Sequence[Picture], method: Method) -> TraceOptions:
 
 def fingerprints_of(project: Path, _options: object) -> Mapping[str, str]:
     """Return what a trace of this project reads."""
-    audit = load_generation_audit(project)
-    return {"model": audit.model.fingerprint, "train": audit.train.fingerprint}
+    return load_generation_audit(project).prints
 
 
 @job(KIND, version=VERSION, fingerprints=fingerprints_of)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SHOWN = 12  # rows in each gallery
 GROUPS_AT_EACH_END = 6
 NOT_SCORED = "not scored"
+LONGEST_CAPTION = 40  # characters, on a tile
 
 
 def tiles(project: GenerationProject, ranking: Ranking, positions: NDArray[np.int64]) -> list[Tile]:
@@ -68,8 +69,11 @@ def whole(ranking: Ranking) -> str:
 
 
 def class_of(project: GenerationProject, position: int) -> str:
-    """Return the class of a training image, empty where the images have none."""
+    """Return the class of a training image, or the beginning of its caption; empty where it has neither."""
     rows = project.audit.train
+    if project.audit.captions:
+        caption = project.audit.captions[position]
+        return caption if len(caption) <= LONGEST_CAPTION else f"{caption[: LONGEST_CAPTION - 1]}…"
     return wording.class_name(rows.classes, int(rows.labels[position])) if len(rows.classes) > 1 else ""
 
 
@@ -167,9 +171,8 @@ def rank_among(likeness: NDArray[np.float32], position: int) -> int:
 def picture_words(project: GenerationProject, picture: Picture) -> str:
     """Say in one sentence, in Markdown, what a picture is."""
     split, _, own = picture.query.partition(":")
-    code = picture.label
-    classes = project.audit.classes
-    named = wording.plain(classes[code]) if code is not None and 0 <= code < len(classes) else ""
+    name = project.audit.name_of(picture.label)
+    named = wording.plain(name) if name else ""
     if picture.made:
         made = picture.made
         details = f"seed {made['seed']:.0f}, {made['steps']:.0f} steps"

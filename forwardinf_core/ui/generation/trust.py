@@ -65,8 +65,7 @@ def method_panel(project: GenerationProject, found: Generation) -> None:
 def changed(project: GenerationProject, found: Generation, **change: str) -> None:
     """Ask the same picture another way. A run in the link stands for its own options: the picture is named instead."""
     if read().run:
-        code, classes = found.picture.label, project.audit.classes
-        prompt = classes[code] if code is not None and code < len(classes) else ""
+        prompt = project.audit.name_of(found.picture.label) or ""
         change |= {"run": "", "picture": found.picture.query, "prompt": prompt}
     address.go(**change)
 
