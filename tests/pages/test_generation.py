@@ -16,10 +16,12 @@ from forwardinf_core.audits.generation.painting import Wish, paint
 from forwardinf_core.audits.generation.tracing import GenerationAudit
 from forwardinf_core.jobs import queue
 from forwardinf_core.jobs import run as jobs
+from forwardinf_core.store.runs import list_runs
 from forwardinf_core.ui import opening
 from forwardinf_core.verification import picture_removal as removal
 from tests.pages.conftest import PAGES, SHELL, given, linked, texts_of
 from tests.pages.small_painter import make_painter
+from tests.unit.pipelines import write_text_to_image
 
 Show = Callable[..., AppTest]
 LEFT = {"prompt": "left", "seed": "1", "steps": "4"}
@@ -260,3 +262,35 @@ def test_an_answer_is_checked_by_retraining_once_a_person_asks(
     assert "Without the image that helped most" in text
     assert {"green": "the answer holds", "amber": "On average", "red": "does not hold"}[found.verdict] in text
     assert "apart" in texts_of(given(app, "gallery"))
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> GenerationAudit:
+    """Return a small text-to-image model, not trained."""
+    return open_generation_audit(write_text_to_image(tmp_path_factory.mktemp("told")))
+
+
+def test_a_model_that_is_told_in_words_is_asked_in_words(
+    told: GenerationAudit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORWARDINF_HOME", str(tmp_path))
+    monkeypatch.setattr(jobs, "ensure_worker", lambda: False)
+    picture = paint(told, Wish("left side", 1, 4, 1.0))
+    told.trace([picture], method_named("sgd", query_draws=10, draws=2))
+    opened = opening.Opening("/told", lambda _ref, _report: told)
+    opened.start()
+    opened.wait(5)
+    monkeypatch.setattr(opening, "_current", opened)
+    app = AppTest.from_file(str(SHELL), default_timeout=60)
+    app.run()
+    app.switch_page(str(PAGES / "generation.py"))
+    (run,) = [record.id for record in list_runs(told.project, "generation")]
+    app.query_params["run"] = run
+    text = written(app.run())
+    assert "Painted as **left side**: seed 1, 4 steps." in text
+    assert "cannot be retrained here" in text
+    app.text_input(key="gen-prompt").set_value("right side")
+    next(button for button in app.button if button.label == "Paint").click()
+    app.run()
+    assert linked(app, "prompt") == "right side"
+    assert [job.kind for job in jobs.list_jobs(told.folder)] == ["generate"]

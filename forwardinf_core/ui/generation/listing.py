@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SHOWN = 12  # rows in each gallery
 GROUPS_AT_EACH_END = 6
 NOT_SCORED = "not scored"
-LONGEST_CAPTION = 40  # characters, on a tile
+LONGEST_CAPTION = 22  # characters, on a tile
 
 
 def tiles(project: GenerationProject, ranking: Ranking, positions: NDArray[np.int64]) -> list[Tile]:
