@@ -29,7 +29,7 @@ from forwardinf_core.models.rows import ModelRows
 from forwardinf_core.store.arrays import ArrayWriter, Layout, is_complete, open_tensor
 from forwardinf_core.store.binding import Binding
 
-BATCH = 200  # rows of one forward pass: the fastest on two cores (METHOD, cost)
+BATCH = 200  # rows of one forward pass: the fastest on two cores
 BLOCK = 1000  # rows of one block on disk, a multiple of BATCH so that cached and fresh batches have the same rows
 OUTPUTS = "outputs"
 BATCH_ROWS = "batch_rows"

@@ -1,4 +1,4 @@
-r"""Step length by the change of the query's own loss (METHOD 3.4): find s > 0 with rise(s) = target.
+r"""Step length by the change of the query's own loss: find s > 0 with rise(s) = target.
 
 The rise is the query's own score in the unsaturated loss: U(θ̂ + sδ) − U(θ̂) for ascent, U(θ̂) − U(θ̂ − sδ) for descent,
 half of U(θ̂ + sδ) − U(θ̂ − sδ) for central. Forward passes of the query only.

@@ -1,7 +1,7 @@
 r"""What is made of score tables: a cascade's shortlist, and the average over checkpoints or models.
 
 Cascade: cheap scores pick a shortlist at both ends, a pass of the whole network over those rows re-scores it. Average:
-METHOD 3.1 (c), averaging over trained models adds 12 to 50% fidelity.
+over trained models, which adds 12 to 50% fidelity (docs/method.md).
 """
 
 from __future__ import annotations

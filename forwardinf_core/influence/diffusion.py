@@ -3,7 +3,7 @@ r"""What a loss is for a diffusion model: the squared error of a denoiser at one
 A row of the engine is one *draw* of one sample: its clean image x₀, a timestep t and a noise ε. The noised image is
 x_t = √ᾱ_t x₀ + √(1−ᾱ_t) ε (Ho, Jain, Abbeel 2020) and the loss of a draw is the mean squared error of the denoiser's
 output against what it is trained to predict. A sample's score is the mean over its draws of their loss changes: pairing
-happens per draw, before any averaging (METHOD 3.9).
+happens per draw, before any averaging.
 
 Timestep and noise of a draw are functions of (sample id, draw number, seed) and of nothing else, so the unchanged and
 the moved model see the same ones whatever the batch, the subset or the machine.
@@ -177,7 +177,7 @@ def by_sample(values: Tensor, count: int) -> Tensor:
 
 
 def normalised_skew(before: Tensor, change: Tensor) -> Tensor:
-    r"""Return (u − o) / (u + o + 10⁻³) per draw, with o the loss before and u after: METHOD 3.9, as in MUCS."""
+    r"""Return (u − o) / (u + o + 10⁻³) per draw, with o the loss before and u after, as in MUCS."""
     after = before + change
     return change / (after + before + SKEW_FLOOR)
 

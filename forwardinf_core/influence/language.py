@@ -4,7 +4,7 @@ A batch holds ``input_ids`` (n, T) int64, ``attention_mask`` (n, T), and ``label
 counts, −100 elsewhere: padding, and in a query everything outside its target spans. For a causal model the label at
 position t is predicted by the output at t − 1; for a sequence-to-sequence model ``labels`` (n, T') are the target text
 and the output at t predicts the label at t. Whether the loss of a text is the SUM or the MEAN over its tokens is an
-option of the objective and recorded with every result (METHOD 3.10).
+option of the objective and recorded with every result.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class LanguageModelling:
     def unsaturated_losses(self, outputs: Tensor, batch: Batch) -> Tensor:
         r"""Return the log-odds against each token, log Σ_{j≠y} exp z_j − z_y, summed or averaged over the tokens.
 
-        The gradient of a fitted token does not vanish (METHOD 3.6). A change of it by d multiplies its odds by exp(−d).
+        The gradient of a fitted token does not vanish. A change of it by d multiplies its odds by exp(−d).
         """
         return self._reduced(self._by_token(outputs, None, batch, _log_odds), batch)
 

@@ -3,7 +3,7 @@ r"""The Fisher of a language model's weight matrices from per-text gradients: it
 G_i (in × out) is a text's gradient of one matrix. ``diagonal`` keeps E_i[G_i²] as it stands; ``ekfac`` keeps
 E_i[(Q_Aᵀ G_i Q_B)²] in the eigenvectors of E[a aᵀ] and E[b bᵀ] (George et al. 2018). Both give (F + λI)⁻¹ g for the
 step, and every text's self-influence G_i · (F + λI)⁻¹ G_i: how strongly it moves the model whatever is asked. A score
-divided by its root finds the text that states a fact rather than the one that is loud (METHOD, "Leaked rows").
+divided by its root finds the text that states a fact rather than the one that is loud.
 """
 
 from __future__ import annotations

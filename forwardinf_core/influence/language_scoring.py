@@ -1,6 +1,6 @@
 r"""Scores of texts, token by token: how a step on the query changes the loss of each token of a training text.
 
-A text's score is the sum over its tokens; positive = the text helped (METHOD 2). Logits of a batch are held twice and
+A text's score is the sum over its tokens; positive = the text helped. Logits of a batch are held twice and
 nothing of the size (n, tokens, vocabulary) outlives the batch. For ``central`` the change is taken from θ̂ − δ to θ̂ + δ
 and halved: two passes, as for ``ascent``, and an unchanged model scores exactly 0.
 """

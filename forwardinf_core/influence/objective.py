@@ -69,7 +69,7 @@ class Classification:
         r"""Return the log-odds against the label: log Σ_{j≠y} exp z_j − z_y.
 
         Its gradient is that of the cross-entropy divided by (1 − p_y): the same direction, of useful size even where
-        the row is fitted (METHOD 3.6). A change of it by d multiplies the odds of the label by exp(−d).
+        the row is fitted. A change of it by d multiplies the odds of the label by exp(−d).
         """
         label = batch["label"].unsqueeze(1)
         others = outputs.scatter(1, label, float("-inf"))
@@ -79,7 +79,7 @@ class Classification:
         r"""Return log Σ_j p_j exp(Δ_j − Δ_y), with p the softmax of ``outputs``, Δ their change and y the label.
 
         The term j = y is exactly 0, so a row fitted to a loss of 1e-9 keeps its full relative precision; for a small
-        change it is the change weighted by (p − y), METHOD 3.5.
+        change it is the change weighted by (p − y).
         """
         label = batch["label"].unsqueeze(1)
         return log_mean_exp(outputs.log_softmax(1), change - change.gather(1, label))

@@ -1,7 +1,7 @@
 r"""What a network makes of a row, read off in one forward pass: half-way, before its head, and at its end.
 
 Half-way through, a network still sees *where* something is and no longer cares about its exact pixels, so two copies of
-one photograph lie close together whatever was done to the file (METHOD: the best single signal for near-duplicates).
+one photograph lie close together whatever was done to the file (the best single signal for near-duplicates, docs/leakage.md).
 Where half-way is, is read off the graph: the values that every path from the inputs to the outputs goes through, by
 the share of the weight matrices that lie before them.
 """
@@ -30,7 +30,7 @@ from forwardinf_core.influence.network import Parameters
 from forwardinf_core.influence.objective import Batch
 from forwardinf_core.influence.split import downstream
 
-GRID = 4  # cells a side that an activation map is pooled to (METHOD: 64 × 4 × 4)
+GRID = 4  # cells a side that an activation map is pooled to
 MOST_NUMBERS = 4_096  # of one pooled row: 16 KB; wider maps are pooled to fewer cells
 MIDDLE = 0.5
 HALFWAY, FEATURES, OUTPUTS = "halfway", "features", "outputs"

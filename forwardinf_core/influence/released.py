@@ -1,4 +1,4 @@
-r"""The Forward-INF recipe as its authors released it (METHOD 2; Ko et al. 2024, notebook of the leakage experiment).
+r"""The Forward-INF recipe as its authors released it (Ko et al. 2024, notebook of the leakage experiment).
 
 One ascent step of a fresh Adam on the mean loss of the query taken twice, in training mode, read as the absolute
 difference of each row's loss, both in eval mode. Kept as a named option and a point of comparison: training mode

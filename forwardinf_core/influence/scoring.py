@@ -1,8 +1,8 @@
-r"""Forward passes over rows: the base pass, and the signed score of every row for every query (METHOD 2 and 3).
+r"""Forward passes over rows: the base pass, and the signed score of every row for every query.
 
 score = Σ over the update's sides of weight · (loss at θ̂ + sign · δ − loss at θ̂), positive = the row helped. Both
 losses come from batches of the same composition, so an unchanged model scores exactly 0 on every row. The forms:
-``precise`` takes the loss change from the change of the outputs, without cancellation (METHOD 3.5); ``difference``
+``precise`` takes the loss change from the change of the outputs, without cancellation; ``difference``
 subtracts the two losses, as the paper writes it.
 """
 

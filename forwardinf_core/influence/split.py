@@ -1,6 +1,6 @@
 r"""A network cut into a frozen trunk, whose activations are computed once per row, and the tail that the step moves.
 
-The tail is every operation downstream of a movable parameter (METHOD 3.1). The *frontier*, what is kept per row, are
+The tail is every operation downstream of a movable parameter. The *frontier*, what is kept per row, are
 the values with one entry per row that the tail takes from outside itself. Values that do not depend on the rows, or
 that are cheaper to make again from the inputs than to keep (attention masks), are computed inside the tail.
 """

@@ -1,4 +1,4 @@
-r"""The mirrored step on a query: K steps of SGD or Adam, or one curvature step η(F + λI)⁻¹ g (METHOD 3.1).
+r"""The mirrored step on a query: K steps of SGD or Adam, or one curvature step η(F + λI)⁻¹ g.
 
 Steps run on functional copies in eval mode: the network's own tensors are never written. The optimiser is a
 preconditioner: one SGD step makes the scores the gradient dot product, one Adam step the product with sign(g), the

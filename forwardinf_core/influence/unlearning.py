@@ -1,7 +1,7 @@
 r"""Bounded unlearning: K small Adam steps that raise the query's loss and hold that of other training rows.
 
 The objective of a step is  L_rest(θ) − min(L_query(θ), bound): once the query's loss has risen to the bound, only the
-retaining term is left, so the model is never wrecked (METHOD 3.4, 3.9; after MUCS). Scores are then read as the change
+retaining term is left, so the model is never wrecked (after MUCS). Scores are then read as the change
 of each row's loss, or its normalised skew.
 """
 

@@ -1,8 +1,7 @@
 r"""What a mirrored step is: the change of the parameters, how it was made, and how scores are read from it.
 
 δ is always written in the ascent sense: θ̂ + δ raises the query's loss. A score is a weighted sum of the row's loss
-changes on the sides of θ̂ that the direction visits, so that positive always means that the row helped the query
-(METHOD 3.2, 3.3).
+changes on the sides of θ̂ that the direction visits, so that positive always means that the row helped the query.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ SIDES: dict[Direction, tuple[Side, ...]] = {
 class StepOptions:
     """How a step is made, stored beside the scores it produced.
 
-    With a ``rise`` the step is as long as raises the query's unsaturated loss by that much (mean over its rows,
-    METHOD 3.4); without one, ``learning_rate`` is the step length as it stands. K > 1 steps are taken with
+    With a ``rise`` the step is as long as raises the query's unsaturated loss by that much (mean over its
+    rows); without one, ``learning_rate`` is the step length as it stands. K > 1 steps are taken with
     ``learning_rate`` and their total is scaled to the rise. ``damping`` is that of the curvature.
     """
 
@@ -64,7 +63,7 @@ class StepOptions:
 
 @dataclass(frozen=True, slots=True)
 class ReleasedOptions:
-    """The released Forward-INF recipe (METHOD 2); the sphere is a re-draw's distance in normalised input."""
+    """The released Forward-INF recipe; the sphere is a re-draw's distance in normalised input."""
 
     learning_rate: float = 5e-3
     radius: float = 3.0

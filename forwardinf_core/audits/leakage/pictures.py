@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-GREY_SIDE = 16  # pixels (METHOD: 16 × 16)
+GREY_SIDE = 16  # pixels
 HASH_SIDE = 8  # bits a side: 64 bits
 FLAT = 1e-3  # grey levels of deviation below which a picture is one colour and correlates with nothing
 
