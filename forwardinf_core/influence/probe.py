@@ -1,7 +1,7 @@
 r"""What a network makes of a row, read off in one forward pass: half-way, before its head, and at its end.
 
 Half-way through, a network still sees *where* something is and no longer cares about its exact pixels, so two copies of
-one photograph lie close together whatever was done to the file (the best single signal for near-duplicates, docs/leakage.md).
+one photograph lie close together whatever was done to the file: the best single signal for near-duplicates there is.
 Where half-way is, is read off the graph: the values that every path from the inputs to the outputs goes through, by
 the share of the weight matrices that lie before them.
 """
