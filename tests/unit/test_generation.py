@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,9 @@ from PIL import Image
 from forwardinf_core.audits.fitting import FitOptions
 from forwardinf_core.audits.generation.methods import METHODS, method_named
 from forwardinf_core.audits.generation.opening import open_generation_audit
-from forwardinf_core.audits.generation.tracing import GenerationAudit, group_sums
+from forwardinf_core.audits.generation.tracing import GenerationAudit, TraceOptions, group_sums
 from forwardinf_core.cli import main
-from forwardinf_core.errors import AuditError, DataError, ModelError
+from forwardinf_core.errors import AuditError, CancelledError, DataError, ModelError
 from forwardinf_core.jobs import run as jobs
 
 N, EPOCHS = 24, 60
@@ -151,6 +152,68 @@ def test_a_picture_that_cannot_be_asked_about_gets_one_sentence(
 ) -> None:
     with pytest.raises(DataError, match=said):
         audit.picture(query, name)
+
+
+def test_ascent_descent_and_central_agree_for_a_short_step(audit: GenerationAudit) -> None:
+    picture = audit.picture("train:train-3")
+    found = {
+        direction: audit.trace([picture], method_named("sgd", **FEW, rise=0.002, direction=direction))[0].scores.score
+        for direction in ("ascent", "descent", "central")
+    }
+    np.testing.assert_allclose((found["ascent"] + found["descent"]) / 2, found["central"], rtol=1e-3, atol=1e-9)
+    assert np.corrcoef(found["ascent"], found["descent"])[0, 1] > 0.99
+
+
+def test_a_trace_that_was_stopped_again_and_again_ends_in_the_same_bytes(
+    audit: GenerationAudit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from forwardinf_core.audits.generation import place, scoring
+
+    for module, name, value in ((place, "BATCH", 8), (place, "BLOCK", 24), (place, "SAVE_EVERY", 1)):
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(scoring, "BATCH", 8)
+    monkeypatch.setattr(scoring, "BLOCK", 24)
+    monkeypatch.setattr("forwardinf_core.jobs.context.REPORT_EVERY_S", 0.0)
+    options = TraceOptions((("train:train-3", 1),), method_named("ekfac", **FEW))
+    written = []
+    for name in ("calm", "wild"):
+        folder = tmp_path / name
+        shutil.copytree(audit.project.root, folder, ignore=shutil.ignore_patterns(".audit"))
+        stops, most = 0, 1
+        while True:
+            heard: list[float] = []
+
+            def stop(done: float, _total: float, _note: str, heard: list[float] = heard, most: int = most) -> None:
+                heard.append(done)
+                if len(heard) > most:
+                    raise CancelledError("Stop.")
+
+            try:
+                jobs.run_here("generation", folder, options, stop if name == "wild" else lambda *_: None)
+                break
+            except CancelledError:
+                stops, most = stops + 1, 2 * most
+        assert name == "calm" or stops > 3
+        (scores,) = folder.glob(".audit/runs/*/scores.parquet")
+        written.append(pd.read_parquet(scores)["score"].to_numpy().tobytes())
+    assert written[0] == written[1]
+
+
+def test_a_model_that_breaks_at_one_noise_level_is_named_with_the_image(
+    audit: GenerationAudit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(audit.project.root, folder, ignore=shutil.ignore_patterns(".audit"))
+    other = open_generation_audit(folder)
+    whole = type(other.model.objective).outputs
+
+    def breaks(self: object, call: object, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        found = whole(self, call, batch)  # type: ignore[arg-type]
+        return torch.where((batch["t"] > 900).reshape(-1, 1, 1, 1), torch.nan, found)
+
+    monkeypatch.setattr(type(other.model.objective), "outputs", breaks)
+    with pytest.raises(ModelError, match=r"train-\d+ at timestep 9\d\d is not a finite number"):
+        other.trace([other.picture("train:train-3")], method_named("sgd", draws=10, query_draws=1))
 
 
 def test_methods_that_make_no_sense_are_refused() -> None:
