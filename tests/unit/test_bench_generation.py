@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from forwardinf_core.audits.generation.methods import method_named
+from forwardinf_core.audits.generation.methods import DEFAULT, method_named
 from forwardinf_core.benchmarks import generation_planted, generation_retraining
 from forwardinf_core.benchmarks.generation_cost import measure_cost
 from forwardinf_core.benchmarks.generation_figures import (
@@ -40,7 +40,7 @@ from forwardinf_core.models.denoiser_training import DenoiserTraining
 
 N = 24
 FEW = {"draws": 3, "query_draws": 8}
-METHODS = {"ekfac": method_named("ekfac", **FEW), "short": method_named("sgd", shortlist=0.5, **FEW)}
+METHODS = {DEFAULT: method_named(DEFAULT, **FEW), "short": method_named("sgd", shortlist=0.5, **FEW)}
 
 
 def silent(_done: float, _note: str) -> None:
@@ -158,7 +158,7 @@ def test_self_retrieval_and_scores_that_are_read_back(chosen: PictureSet) -> Non
     by_name = {one.ranking: one for one in first}
     assert list(by_name) == [*BASELINES, *METHODS]
     assert by_name["pixel"].first.mean == by_name["feature"].first.mean == 1
-    assert by_name["ekfac"].median_rank < by_name["random"].median_rank
+    assert by_name[DEFAULT].median_rank < by_name["random"].median_rank
     other = measure_self(chosen, "choose", 6, {}, silent)
     assert other[-1].ranks != by_name["random"].ranks
 
@@ -195,7 +195,7 @@ def test_removal_trains_each_set_of_rows_once_and_goes_on_from_its_folder(
     sets = removals(pictures, numbers, METHODS, 0.25, silent)
     assert {len(rows) for by_picture in sets.values() for each in by_picture for rows in each} == {6}
     assert {int(chosen.rows.labels[row]) for row in sets[CLASS][1][0]} == {int(pictures.watched.labels[numbers[1]])}
-    twice = sets | {"again": sets["ekfac"]}
+    twice = sets | {"again": sets[DEFAULT]}
     assert len(tasks_of(N, twice, [1])) == len(tasks_of(N, sets, [1]))
     options = {"share": 0.25, "seeds": 1, "workers": 1, "report": silent}
     found = measure_removal(pictures, numbers, METHODS, **options)
@@ -203,8 +203,8 @@ def test_removal_trains_each_set_of_rows_once_and_goes_on_from_its_folder(
     assert measure_removal(Pictures(chosen), numbers, METHODS, **options) == found
     assert {path: path.stat().st_mtime_ns for path in (chosen.folder / "retrained").iterdir()} == kept
     by_name = {one.ranking: one for one in found}
-    assert by_name["ekfac"].beyond_default is None
-    beyond = by_name["ekfac"].rise.mean - by_name["random"].rise.mean
+    assert by_name[DEFAULT].beyond_default is None
+    beyond = by_name[DEFAULT].rise.mean - by_name["random"].rise.mean
     assert by_name["random"].beyond_default is not None
     assert by_name["random"].beyond_default.mean == pytest.approx(beyond)
     assert all(np.isfinite(one.rise.mean) and one.mse.mean >= 0 and one.ssim.mean <= 1 for one in found)
@@ -212,9 +212,9 @@ def test_removal_trains_each_set_of_rows_once_and_goes_on_from_its_folder(
 
 def test_halves_judge_pictures_of_both_kinds(pictures: Pictures) -> None:
     found = measure_halves(
-        pictures, pictures.half("choose", 2), {"ekfac": METHODS["ekfac"]}, halves=10, workers=1, report=silent
+        pictures, pictures.half("choose", 2), {DEFAULT: METHODS[DEFAULT]}, halves=10, workers=1, report=silent
     )
-    assert [one.ranking for one in found] == [*BASELINES, "ekfac"]
+    assert [one.ranking for one in found] == [*BASELINES, DEFAULT]
     assert all(one.n_halves == 10 and -1 <= one.lds.mean <= 1 for one in found)
 
 

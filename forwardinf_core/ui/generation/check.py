@@ -72,7 +72,7 @@ def offer(project: GenerationProject, options: PictureRemovalOptions) -> None:
         dry_run_of(project.audit), lambda rates: of_trainings(project.audit, trainings, rounds, rates), name="check"
     )
     start_button(
-        "Train and compare",
+        "Retrain without them",
         cost,
         key=state.GEN_CHECK,
         icon=":material/play_arrow:",
