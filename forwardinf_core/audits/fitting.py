@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from forwardinf_core.audits.context import Context
 from forwardinf_core.audits.text_fitting import fit_text
 from forwardinf_core.audits.training_cost import BATCHES, tell_cost
 from forwardinf_core.datasets.rows import DataRows, images_of
@@ -130,7 +131,7 @@ def training_options(rows: DataRows, preprocessing: PixelPreprocessing, options:
     return replace(suited, epochs=options.epochs or suited.epochs, held_out=options.held_out, patience=options.patience)
 
 
-def kept_pixels(context: JobContext, project: Project, rows: DataRows, preprocessing: PixelPreprocessing) -> Tensor:
+def kept_pixels(context: Context, project: Project, rows: DataRows, preprocessing: PixelPreprocessing) -> Tensor:
     """Return all rows as bytes, memory-mapped, (n, channels, size, size); decoded once and kept."""
     bound = Binding(
         "pixels", {"train": rows.fingerprint}, {"size": preprocessing.size, "channels": preprocessing.channels}

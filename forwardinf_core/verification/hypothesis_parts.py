@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from forwardinf_core.audits.context import Context
 from forwardinf_core.audits.fitting import FitOptions, suitable_preprocessing
 from forwardinf_core.errors import DataError
 from forwardinf_core.jobs.context import JobContext
@@ -43,7 +45,18 @@ NETWORK_EPOCHS = {1: 10, 3: 20}
 Measured = tuple[dict[str, Option], dict[str, pd.DataFrame]]
 
 
-def measure_convex(context: JobContext, project: Project, options: HypothesisOptions) -> Measured:
+@dataclass(frozen=True)
+class ConvexProblem:
+    """The regression on a project's rows, fitted, and the rows that are asked about."""
+
+    problem: LogisticRows
+    asked_of: Examples
+    rows: Drawn
+    offered: Drawn
+
+
+def convex_problem(context: Context, project: Project, options: HypothesisOptions) -> ConvexProblem:
+    """Return what rows are left out of. Raises DataError where no test row has a label."""
     train, test = rows_of(project)
     preprocessing = suitable_preprocessing(train, FitOptions())
     rows = drawn(context, project, train, preprocessing, train.labels, options.rows or N_ROWS, options.seed)
@@ -53,8 +66,12 @@ def measure_convex(context: JobContext, project: Project, options: HypothesisOpt
     pixels = living(rows.examples)
     context.report(0, 1, "Fitting the regression on all rows")
     problem = regression(rows.examples, len(train.classes))
-    asked_of = Examples(scaled(offered.examples, pixels), offered.examples.labels)
-    n = len(rows.ids)
+    return ConvexProblem(problem, Examples(scaled(offered.examples, pixels), offered.examples.labels), rows, offered)
+
+
+def measure_convex(context: JobContext, project: Project, options: HypothesisOptions) -> Measured:
+    found = convex_problem(context, project, options)
+    n = len(found.rows.ids)
 
     def kept(start: int, stop: int, compute: Callable[[], Tensor]) -> Tensor:
         key = f"left-out-{start:08d}"
@@ -65,8 +82,8 @@ def measure_convex(context: JobContext, project: Project, options: HypothesisOpt
         context.report(stop, n, f"{stop:,} of {n:,} rows left out")
         return found["losses"]
 
-    result = both_influences(problem, asked_of, each=options.each, seed=options.seed, kept=kept)
-    return _convex_tables(problem, result, asked_of, rows, offered)
+    result = both_influences(found.problem, found.asked_of, each=options.each, seed=options.seed, kept=kept)
+    return _convex_tables(found.problem, result, found.asked_of, found.rows, found.offered)
 
 
 def _convex_tables(
@@ -125,7 +142,8 @@ def _correlations(truth: Floats, estimates: Mapping[str, Floats]) -> dict[str, O
     }
 
 
-def measure_network(context: JobContext, project: Project, options: HypothesisOptions) -> Measured:
+def network_plan(context: Context, project: Project, options: HypothesisOptions) -> tuple[GroupPlan, PaperRecipe]:
+    """Return the groups and their trainings, and how the paper's network is trained."""
     train, test = rows_of(project)
     preprocessing = suitable_preprocessing(train, FitOptions())
     reference = project.config.reference_label
@@ -142,9 +160,12 @@ def measure_network(context: JobContext, project: Project, options: HypothesisOp
         seeds=range(options.seeds),
         seed=options.seed,
     )
-    recipe = PaperRecipe(
-        Examples.joined(rows.examples, queries), n_classes, options.epochs or NETWORK_EPOCHS[preprocessing.channels]
-    )
+    epochs = options.epochs or NETWORK_EPOCHS[preprocessing.channels]
+    return plan, PaperRecipe(Examples.joined(rows.examples, queries), n_classes, epochs)
+
+
+def measure_network(context: JobContext, project: Project, options: HypothesisOptions) -> Measured:
+    plan, recipe = network_plan(context, project, options)
     wrong = torch.tensor(list(plan.wrong)), torch.tensor(list(plan.wrong.values()))
     watched = Examples(recipe.rows.inputs, recipe.rows.labels.clone())
     watched.labels[wrong[0]] = wrong[1]
@@ -159,7 +180,7 @@ def measure_network(context: JobContext, project: Project, options: HypothesisOp
     estimates = _group_estimates(recipe, plan, watched)
     return _network_summary(plan, result, estimates), {
         POINTS: _group_points(plan, result, estimates),
-        QUERIES: pd.DataFrame({"label": queries.labels.numpy()}),
+        QUERIES: pd.DataFrame({"label": recipe.rows.labels[plan.n_rows :].numpy()}),
     }
 
 

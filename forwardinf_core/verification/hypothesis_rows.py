@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from forwardinf_core.audits.context import Context
 from forwardinf_core.audits.fitting import kept_pixels
 from forwardinf_core.datasets.rows import UNLABELLED, DataRows
 from forwardinf_core.errors import DataError
-from forwardinf_core.jobs.context import JobContext
 from forwardinf_core.models.preprocessing import PixelPreprocessing
 from forwardinf_core.projects.load import Project
 from forwardinf_core.verification.retraining import Examples
@@ -33,7 +33,7 @@ class Drawn:
 
 
 def drawn(
-    context: JobContext,
+    context: Context,
     project: Project,
     rows: DataRows,
     preprocessing: PixelPreprocessing,
@@ -49,7 +49,7 @@ def drawn(
 
 
 def balanced(
-    context: JobContext, project: Project, test: DataRows, preprocessing: PixelPreprocessing, seed: int
+    context: Context, project: Project, test: DataRows, preprocessing: PixelPreprocessing, seed: int
 ) -> Examples:
     """Return up to QUERIES_PER_CLASS test rows of each class, drawn at random."""
     random = np.random.default_rng([seed, 1])

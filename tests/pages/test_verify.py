@@ -13,14 +13,14 @@ from forwardinf_core.audits.methods import method_named
 from forwardinf_core.errors import ModelError
 from forwardinf_core.jobs.forecast import Forecast
 from forwardinf_core.ui import state
-from forwardinf_core.verification import canaries, fidelity, hypothesis, removal
+from forwardinf_core.verification import canaries, fidelity, hypothesis, hypothesis_cost, removal
 from forwardinf_core.verification.canaries import CanaryOptions
 from forwardinf_core.verification.checks import Check
 from forwardinf_core.verification.fidelity import Fidelity, LdsOptions
 from forwardinf_core.verification.hypothesis_records import Hypothesis, Part
 from forwardinf_core.verification.removal import Removal, RemovalOptions
 from forwardinf_core.verification.removal_ladder import KINDS, Change, Interval, beyond, verdict_of
-from tests.pages.conftest import Screens, linked
+from tests.pages.conftest import Measured, Screens, linked
 from tests.pages.fake_services import FakeAudit
 from tests.pages.fake_verification import fake_check
 from tests.pages.test_overview import written
@@ -287,7 +287,10 @@ def test_a_hypothesis_that_was_not_verified_is_offered(
     monkeypatch.setattr(FakeAudit, "project", None, raising=False)
     monkeypatch.setattr(hypothesis, "latest_hypothesis", lambda *_: None)
     monkeypatch.setattr(hypothesis, "start_hypothesis", lambda _project, options: started.append(options.part))
+    monkeypatch.setattr(hypothesis_cost, "dry_run_of", lambda _project, _options: Measured())
+    monkeypatch.setattr(hypothesis_cost, "of_verification", lambda _project, _rates: replace(COST, seconds=200.0))
     app = screens(audit, PAGE, part="hypothesis", kind="network")
     assert "Not verified here yet" in written(app)
+    assert "About 3 min" in written(app)
     app.button(key=state.START_HYPOTHESIS).click().run()
     assert started == ["network"]

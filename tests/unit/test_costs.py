@@ -25,6 +25,9 @@ from forwardinf_core.jobs import run
 from forwardinf_core.projects.forecast import Forecast as Rates
 from forwardinf_core.projects.forecast import forecast
 from forwardinf_core.store.files import allocated_bytes
+from forwardinf_core.verification import hypothesis_cost
+from forwardinf_core.verification.hypothesis import hypothesis_now
+from forwardinf_core.verification.hypothesis_records import HypothesisOptions
 
 TIME_FACTOR = 3.0  # either way, of processor time on one thread: other work on the machine does not count
 DISK_FACTOR = 2.0
@@ -161,3 +164,17 @@ def test_answers_take_about_the_memory_that_was_said(fresh: Audit, name: str) ->
     command = [sys.executable, "-c", MEASURED, str(fresh.folder), f"test:{fresh.test_ids[7]}", name]
     peak = int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout)
     assert within(cost.peak_bytes / peak, 2.0), (cost.peak_bytes, peak)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [HypothesisOptions(rows=500), HypothesisOptions(part="network", rows=600, epochs=2, seeds=1, share=0.3)],
+    ids=lambda options: options.part,
+)
+def test_verifying_the_hypothesis_takes_about_the_time_that_was_said(fresh: Audit, options: HypothesisOptions) -> None:
+    cost = hypothesis_cost.of_verification(fresh.project, hypothesis_cost.dry_run_of(fresh.project, options).measure())
+    began = time.process_time()
+    hypothesis_now(fresh.project, options)
+    took = time.process_time() - began
+    assert cost.seconds is not None
+    assert within(cost.seconds / (costs.START_S + took), TIME_FACTOR), (cost.seconds, took)

@@ -11,6 +11,7 @@ from forwardinf_core.ui import address, state, thumbs
 from forwardinf_core.ui.attribution.question import Project
 from forwardinf_core.ui.verify.scatter import Axis, scatter
 from forwardinf_core.ui.wording import class_name, counted, duration, plain
+from forwardinf_core.ui.work.cost import cost_of, start_button
 from forwardinf_core.ui.work.waiting import follow, newest
 
 if TYPE_CHECKING:
@@ -26,9 +27,9 @@ WORDS = {
     "network": "30 groups with a rising share of wrong labels; the paper's network is trained without each group, and "
     "once more with the test rows learned. The two should rank the groups alike.",
 }
-COSTS = {
-    "convex": "It takes seconds for 1,000 rows and minutes for 5,000.",
-    "network": "It trains the paper's network over a hundred times: minutes for small images, up to an hour.",
+AMOUNTS = {
+    "convex": "A regression is fitted once without every row, and once with every query.",
+    "network": "The paper's network is trained over a hundred times.",
 }
 POINTS_SHOWN = 2_000
 CROSS = Axis("train_to_test", "effect of leaving the row out")
@@ -38,6 +39,7 @@ MIRRORED = Axis("mirrored", "mirrored: effect of learning the query")
 def hypothesis_part(project: Project) -> None:
     """Draw the newest result of a part, the work on it, or the way to begin."""
     from forwardinf_core.verification import hypothesis as service
+    from forwardinf_core.verification.hypothesis_cost import dry_run_of, of_verification
     from forwardinf_core.verification.hypothesis_records import HypothesisOptions
 
     named = str(st.query_params.get("kind", ""))
@@ -62,15 +64,16 @@ def hypothesis_part(project: Project) -> None:
     if job is not None:
         follow(project.ref, job)
         return
-    with st.container(border=True, horizontal=True, vertical_alignment="center"):
-        st.markdown(f"Not verified here yet. {COSTS[part]}")
-        st.button(
+    with st.container(border=True, gap="small"):
+        st.markdown(f"Not verified here yet. {AMOUNTS[part]}")
+        opened = project.audit.project
+        cost = cost_of(dry_run_of(opened, options), lambda rates: of_verification(opened, rates))
+        start_button(
             "Verify it",
+            cost,
             key=state.START_HYPOTHESIS,
-            type="primary",
             icon=":material/play_arrow:",
-            on_click=start,
-            args=(project, options),
+            on_click=lambda: start(project, options),
         )
 
 
