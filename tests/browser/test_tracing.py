@@ -20,6 +20,7 @@ PROMPT = "Paris is the capital of"
 HOSTILE = "<img src=x onerror=\"document.title='caught'\"><script>document.title='caught'</script> Paris is the capital"
 ODD = (HOSTILE, "باريس Paris is the capital", "Paris 🗼 is the capital", "Pa\x00ris is the capital of France", "x")
 OPENING_MS = 1000 * BUILD_S
+AGAIN_MS = 5_000  # after which a click that was lost is made again
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,10 @@ def test_every_ranking_lists_texts_and_an_opened_text_is_in_the_link(app: Server
         expect(options(page, "Training texts").first).to_be_visible()
     row = options(page, "Training texts").nth(1)
     row.click()
+    try:
+        expect(row).to_have_attribute("aria-selected", "true", timeout=AGAIN_MS)
+    except AssertionError:  # a click into a list that is drawn anew at that moment was lost once on a busy machine
+        row.click()
     expect(row).to_have_attribute("aria-selected", "true")
     expect(page).to_have_url(re.compile(r"text=t\d+"))
 
