@@ -72,6 +72,12 @@ class Place:
     captions: Sequence[str] = ()  # of the training rows, empty where the model takes none
 
     @cached_property
+    def prints(self) -> dict[str, str]:
+        """Fingerprints of what answers are made from: model, rows and, where the model is told them, captions."""
+        found = {"model": self.model.fingerprint, "train": self.train.fingerprint}
+        return {**found, "captions": sha256("\x00".join(self.captions).encode())} if self.captions else found
+
+    @cached_property
     def samples(self) -> Tensor:
         """Return the training images as the denoiser takes them, (n, c, h, w), encoded once and memory-mapped."""
         bound = self._binding("samples")
@@ -253,10 +259,7 @@ class Place:
         return fit.finish(state)
 
     def _binding(self, kind: str, **options: str | int | float | None) -> Binding:
-        prints = {"model": self.model.fingerprint, "train": self.train.fingerprint}
-        if self.captions:
-            prints["captions"] = sha256("\x00".join(self.captions).encode())
-        return Binding(f"diffusion-{kind}", prints, {"batch": BATCH, **options})
+        return Binding(f"diffusion-{kind}", self.prints, {"batch": BATCH, **options})
 
     def _folder(self, name: str, bound: Binding) -> Path:
         return self.audit_dir / "caches" / f"{name}-{bound.key()[:16]}"

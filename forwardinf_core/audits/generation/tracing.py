@@ -85,9 +85,8 @@ class GenerationAudit:
 
     @cached_property
     def prints(self) -> dict[str, str]:
-        """Fingerprints of what answers are made from: model, rows and, where the model is told them, captions."""
-        found = {"model": self.model.fingerprint, "train": self.train.fingerprint}
-        return {**found, "captions": sha256("\x00".join(self.captions).encode())} if self.captions else found
+        """Fingerprints of what answers are made from."""
+        return self.place(AtOnce()).prints
 
     def name_of(self, label: int | str | None) -> str | None:
         """Return the class that a label stands for, or the prompt itself; None for none."""
