@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from forwardinf_core.ui import messages, opening
+from forwardinf_core.ui import left_page, messages, opening
 from forwardinf_core.ui.serving import SecurityHeaders, answer, health, opening_progress, thumbnail, work
 
 ROOT = Path(__file__).resolve().parent
@@ -24,6 +24,7 @@ async def warm_up(_app: st.App) -> AsyncIterator[None]:
     yield
 
 
+left_page.mend()
 app = st.App(
     ROOT / "forwardinf_core" / "ui" / "shell.py",
     routes=[
