@@ -30,4 +30,4 @@ def mend() -> None:
     def run_on_drawn_page(runner: ScriptRunner, rerun_data: RerunData) -> None:
         run(runner, on_drawn_page(rerun_data, runner._pages_manager.current_page_script_hash))
 
-    ScriptRunner._run_script = run_on_drawn_page  # type: ignore[method-assign]
+    ScriptRunner._run_script = run_on_drawn_page  # type: ignore[assignment, method-assign]
