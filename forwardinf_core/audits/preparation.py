@@ -24,7 +24,7 @@ from forwardinf_core.influence.curvature.conjugate_gradient import ConjugateGrad
 from forwardinf_core.influence.curvature.diagonal import DiagonalCurvature, DiagonalFit
 from forwardinf_core.influence.curvature.ekfac import EigenvalueFit, EkfacCurvature, FactorFit
 from forwardinf_core.influence.curvature.exact import DualCurvature, DualFit
-from forwardinf_core.influence.curvature.fitting import Fit, gradient_sizes, sampled_rows
+from forwardinf_core.influence.curvature.fitting import Fit, LevelledRows, gradient_sizes, sampled_rows
 from forwardinf_core.influence.curvature.head_factors import HeadConjugateGradient, HeadFactors, HeadFactorsFit
 from forwardinf_core.influence.curvature.subspace import SubspaceCurvature, SubspaceFit
 from forwardinf_core.influence.graph import GraphNetwork, whole_graph
@@ -146,15 +146,16 @@ def curvature_folder(place: Workplace, scope: Scope, method: Method) -> Path:
 
 def curvature_binding(place: Workplace, scope: Scope, method: Method) -> Binding:
     """Return what a fitted curvature is made from."""
-    step, rank = method.curvature, method.rank if method.curvature == "subspace" else None
+    is_subspace = method.curvature == "subspace"
     part = ",".join(scope.network.parameters) if scope.name != "full" or method.parameters else None
     return scopes.binding(
         "curvature",
         place.model,
         place.train,
         scope=scope.name,
-        step=step,
-        rank=rank,
+        step=method.curvature,
+        rank=method.rank if is_subspace else None,
+        is_levelled=is_subspace,
         factor_rows=FACTOR_ROWS,
         part=part,
     )
@@ -173,16 +174,17 @@ def _fit(place: Workplace, scope: Scope, method: Method) -> Curvature:
             return _run(place, prefix, "diagonal", DiagonalFit(_vectorised(place, scope)), scope.rows)
         case "fisher":
             return _run(place, prefix, "exact", DualFit(scope.network, len(scope.rows)), scope.rows)
-    graph = _graph(place, scope)
-    sample = scope.rows
-    if len(sample) > FACTOR_ROWS:
+    graph, rows = _graph(place, scope), scope.rows
+    sample = rows
+    if len(rows) > FACTOR_ROWS or method.curvature == "subspace":
         sizes = place.context.halve_on_out_of_memory(lambda size: gradient_sizes(graph, scope.rows, size), BATCH)
-        sample = sampled_rows(sample, sizes, FACTOR_ROWS, seed=0)
+        rows = LevelledRows(rows, sizes) if method.curvature == "subspace" else rows
+        sample = sampled_rows(rows, sizes, FACTOR_ROWS, seed=0)
     bases = _run(place, prefix, "factors", FactorFit(graph), sample)
     ekfac = _run(place, prefix, "eigenvalues", EigenvalueFit(graph, bases), sample)
     if method.curvature == "ekfac":
         return ekfac
-    return _run(place, prefix, "block", SubspaceFit(graph, ekfac, k=method.rank), scope.rows)
+    return _run(place, prefix, "block", SubspaceFit(graph, ekfac, k=method.rank), rows)
 
 
 def _rebuilt(scope: Scope, method: Method, tensors: Parameters) -> Curvature:

@@ -24,7 +24,7 @@ from forwardinf_core.influence.curvature.diagonal import DiagonalFit
 from forwardinf_core.influence.curvature.ekfac import EkfacCurvature, fit_ekfac
 from forwardinf_core.influence.curvature.exact import DualCurvature, DualFit
 from forwardinf_core.influence.curvature.fitting import fitted
-from forwardinf_core.influence.curvature.subspace import SubspaceFit
+from forwardinf_core.influence.curvature.subspace import fit_subspace
 from forwardinf_core.influence.graph import GraphNetwork, whole_graph
 from forwardinf_core.influence.network import FullNetwork, Parameters, TensorRows
 from forwardinf_core.influence.objective import Batch, Classification
@@ -152,8 +152,7 @@ class Scene:
         name = f"{method.kind}-{method.size}"
         if name not in self._fitted:
             if method.kind == "subspace":
-                fit = SubspaceFit(self.network, self.ekfac, k=method.size)
-                self._fitted[name] = fitted(fit, self.rows, BATCH)
+                self._fitted[name] = fit_subspace(self.network, self.rows, k=method.size, batch_size=BATCH)
             else:
                 self._fitted[name] = fitted(DiagonalFit(self.network), self.rows, BATCH)
         return self._fitted[name]

@@ -14,9 +14,8 @@ from torch.nn import functional as F
 from forwardinf_core.audits.methods import DEFAULT_DAMPING
 from forwardinf_core.benchmarks.compare.scene import Scene
 from forwardinf_core.influence.curvature.base import Curvature
-from forwardinf_core.influence.curvature.ekfac import fit_ekfac
 from forwardinf_core.influence.curvature.fitting import fitted
-from forwardinf_core.influence.curvature.subspace import SubspaceFit
+from forwardinf_core.influence.curvature.subspace import fit_subspace
 from forwardinf_core.influence.head import FEATURES, HeadFisherFit, HeadNetwork
 from forwardinf_core.influence.network import FullNetwork, Network, TensorRows
 from forwardinf_core.influence.objective import Batch, Classification
@@ -90,8 +89,7 @@ class TailStep:
     def prepare(self, scene: Scene, model: int) -> None:
         self.parts = _parts(scene, model, Baseline.TAIL)
         self.batch = through(self.parts, {"x": scene.rows, "label": scene.labels})
-        ekfac = fit_ekfac(self.parts.tail, TensorRows(self.batch), batch_size=BATCH)
-        self.curvature = fitted(SubspaceFit(self.parts.tail, ekfac, k=RANK), TensorRows(self.batch), BATCH)
+        self.curvature = fit_subspace(self.parts.tail, TensorRows(self.batch), k=RANK, batch_size=BATCH)
 
     def scores(self, queries: Tensor, labels: Tensor) -> Tensor:
         batches = singles(through(self.parts, {"x": queries, "label": labels}))

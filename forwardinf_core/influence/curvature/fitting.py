@@ -12,7 +12,7 @@ from forwardinf_core.influence.objective import Batch
 
 Fitted = TypeVar("Fitted", covariant=True)
 
-WEIGHT = "row_weight"  # entry of a batch of sampled rows: how many rows of the whole each stands for, (n,)
+WEIGHT = "row_weight"  # entry of a batch of weighted rows: how many rows of the whole each stands for, (n,)
 BISECTIONS = 60
 LEAST_SIZE = 0.01
 
@@ -60,7 +60,27 @@ class SampledRows:
                 runs.append([position, position + 1])
         parts = [self.rows.batch(first, last) for first, last in runs]
         values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        return values | {WEIGHT: self.weights[start:stop]}
+        return _weighted(values, self.weights[start:stop])
+
+
+class LevelledRows:
+    """All rows, each weighted by the mean size over its own size: a row of twice the gradient counts half as often."""
+
+    def __init__(self, rows: Rows, sizes: Tensor) -> None:
+        """``sizes``: (n,), positive, as ``gradient_sizes`` returns them."""
+        self.rows = rows
+        self.weights = sizes.mean() / sizes
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, start: int, stop: int) -> Batch:
+        return _weighted(self.rows.batch(start, stop), self.weights[start:stop])
+
+
+def _weighted(values: Batch, weights: Tensor) -> Batch:
+    """Return a batch whose rows count for so many more than before."""
+    return values | {WEIGHT: values[WEIGHT] * weights if WEIGHT in values else weights}
 
 
 def sampled_rows(rows: Rows, sizes: Tensor, count: int, seed: int) -> Rows:
