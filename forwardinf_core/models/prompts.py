@@ -29,6 +29,10 @@ class PromptEncoder:
     length: int
     fingerprint: str
 
+    def unread(self, prompt: str) -> int:
+        """Return how many tokens of a prompt are cut off, its end mark counted among those that are read."""
+        return max(0, len(self.tokenizer(prompt, verbose=False)["input_ids"]) - self.length)
+
     @torch.inference_mode()
     def states(self, prompts: Sequence[str]) -> Tensor:
         """Return the encoder's last hidden states, (n, length, width) float32."""

@@ -294,3 +294,6 @@ def test_a_model_that_is_told_in_words_is_asked_in_words(
     app.run()
     assert linked(app, "prompt") == "right side"
     assert [job.kind for job in jobs.list_jobs(told.folder)] == ["generate"]
+    app.text_input(key="gen-prompt").set_value("right side " * 12)
+    next(button for button in app.button if button.label == "Paint").click()
+    assert any("of this one are cut off" in warning.value for warning in app.run().warning)

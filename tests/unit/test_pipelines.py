@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from forwardinf_core.audits.context import AtOnce
+from forwardinf_core.audits.generation.checking import check_generation
 from forwardinf_core.audits.generation.methods import METHODS, method_named
 from forwardinf_core.audits.generation.opening import open_generation_audit
 from forwardinf_core.audits.generation.painting import Wish, paint, wishes
@@ -124,6 +125,22 @@ def test_the_commands_speak_of_captions(
     assert {row["caption"] for row in found["top"]} <= {LEFT, RIGHT}
     assert main(["check", project]) == 0
     assert f"{N} images" in capsys.readouterr().out
+
+
+def test_captions_that_are_cut_are_counted(told: GenerationAudit, tmp_path: Path) -> None:
+    prompts = told.model.prompts
+    assert prompts is not None
+    words = "a"
+    while not prompts.unread(words):
+        words += " a"
+    torch.testing.assert_close(prompts.states([words]), prompts.states([f"{words} a a"]))  # what is cut does not count
+    assert prompts.unread(f"{words} a a") == prompts.unread(words) + 2
+    folder = changed(told, tmp_path / "long")
+    rows = pd.read_parquet(folder / "train.parquet")
+    rows.loc[[1, 4], "caption"] = words
+    rows.to_parquet(folder / "train.parquet")
+    titles = [problem.title for problem in check_generation(folder).problems]
+    assert titles == [f"2 of {N} captions have more than the {prompts.length} tokens that are read."]
 
 
 def changed(audit: GenerationAudit, folder: Path) -> Path:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forwardinf_core.audits.generation.costs import dry_run_of, of_every
-from forwardinf_core.audits.generation.tracing import load_generation_audit
+from forwardinf_core.audits.generation.tracing import GenerationAudit, load_generation_audit
 from forwardinf_core.jobs.forecast import Forecast
 from forwardinf_core.projects.content_check import check_content
 from forwardinf_core.projects.findings import Findings, Problem
@@ -46,6 +46,8 @@ def check_generation(ref: str | Path, *, all_images: bool = False, report: Repor
             tell(begin + 0.4 * share, note)
 
         check_content(name, rows, None, found, all_rows=all_images, tell=tell_part)
+    with found.trying("train"):
+        check_captions(audit, found)
     tell(0.9, "Trying the model")
     rates = None
     with found.trying("model"):
@@ -59,3 +61,18 @@ def check_generation(ref: str | Path, *, all_images: bool = False, report: Repor
         pass_seconds=rates.forward_seconds if rates else None,
         costs=of_every(audit, rates) if rates else {},
     )
+
+
+def check_captions(audit: GenerationAudit, found: Findings) -> None:
+    """Say how many captions are longer than what the text encoder reads."""
+    prompts = audit.model.prompts
+    if prompts is None:
+        return
+    n_cut = sum(prompts.unread(caption) > 0 for caption in audit.captions)
+    if n_cut:
+        found.add(
+            "warning",
+            "train",
+            f"{n_cut:,} of {len(audit.captions):,} captions have more than the {prompts.length} tokens that are read.",
+            "What comes after them does not count, in training or here.",
+        )

@@ -70,6 +70,7 @@ def paint_form(project: GenerationProject, link: Link, *, wide: bool) -> None:
             "Paint", key=state.GEN_PAINT, type="primary", icon=":material/brush:", width="stretch", on_click=_submitted
         )
     painting_line(project)
+    unread_line(project, link.prompt)
     if not wide and link.seed.isascii() and link.seed.isdigit():
         st.button(
             "Same with the next seed",
@@ -99,6 +100,17 @@ def painting_line(project: GenerationProject) -> None:
     st.caption(f":material/schedule: {plain(cost.brief[:1].upper() + cost.brief[1:])}")
     if not cost.fits:
         st.warning(plain(cost.warning), icon=":material/warning:")
+
+
+def unread_line(project: GenerationProject, prompt: str) -> None:
+    """Say it where a prompt is longer than what the text encoder reads."""
+    prompts = project.audit.model.prompts
+    unread = prompts.unread(prompt) if prompts is not None else 0
+    if prompts is not None and unread:
+        st.warning(
+            f"The model reads {prompts.length} tokens of a prompt. The last {unread} of this one are cut off.",
+            icon=":material/content_cut:",
+        )
 
 
 def class_names(project: GenerationProject) -> list[str]:
