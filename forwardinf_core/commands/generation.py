@@ -42,10 +42,13 @@ def generate(
         audit = open_generation_audit(project, report=report)
         picture = audit.generate(prompt, seed=seed, steps=steps, guidance=guidance)
     write_bytes(out, audit.pictures.content(picture.query))
+    unread = audit.model.prompts.unread(prompt or "") if audit.model.prompts is not None else 0
     if as_json:
-        print_json({"query": picture.query, "file": str(out), "class": prompt, **picture.made})
+        print_json({"query": picture.query, "file": str(out), "class": prompt, "unread": unread, **picture.made})
     else:
         typer.echo(f"{picture.query} written to {out}")
+        if unread:
+            typer.echo(f"The model reads the prompt without its last {unread} tokens: it is too long.")
 
 
 def attribute_pictures(

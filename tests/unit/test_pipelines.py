@@ -118,7 +118,9 @@ def test_the_commands_speak_of_captions(
 ) -> None:
     out, project = tmp_path / "made.png", str(told.project.root)
     assert main(["generate", project, "--out", str(out), "--prompt", LEFT, "--steps", "3", "--json"]) == 0
-    query = json.loads(capsys.readouterr().out)["query"]
+    made = json.loads(capsys.readouterr().out)
+    assert made["unread"] == 0
+    query = made["query"]
     assert main(["attribute", project, "--query", query, "--prompt", LEFT, "--method", "sgd", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["query"]["class"] == LEFT
