@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from forwardinf_core.audits.methods import DEFAULT_DAMPING
 from forwardinf_core.benchmarks.lds_scores import ITERATIONS, Method, Scene, Scope, scopes_of
 from forwardinf_core.benchmarks.lds_truth import Problem
 from forwardinf_core.errors import ModelError
@@ -53,10 +54,11 @@ def grid() -> list[Method]:
             methods += [Method("exact", scope, damping)]
             if scope.startswith("tail"):
                 methods += [Method("subspace", scope, damping, size) for size in SUBSPACES]
+                methods += [Method("levelled", scope, damping, size) for size in SUBSPACES]
             if scope == "tail" and damping in DAMPINGS[1:4]:
                 methods += [Method("conjugate-gradient", scope, damping, size) for size in ITERATIONS]
                 methods += [Method("conjugate-gradient", scope, damping, size, True) for size in ITERATIONS]
-    return methods
+    return [*methods, Method("levelled", "tail", DEFAULT_DAMPING["subspace"], 2_048)]
 
 
 def steps(damping: float) -> list[Method]:
@@ -127,13 +129,13 @@ def cascades(scores: dict[Method, Scores]) -> dict[Method, Scores]:
     return found
 
 
-def compare(problem: Problem, truth: Truth, scores: dict[Method, Scores]) -> list[Line]:
-    """Return one line per family, best first by its LDS of one model on the choosing queries."""
+def compare(problem: Problem, truth: Truth, scores: dict[Method, Scores], *, every_damping: bool = False) -> list[Line]:
+    """Return one line per family (``every_damping``: per method), best first on the choosing queries, one model."""
     chosen: dict[str, tuple[float, Method]] = {}
     for method, value in scores.items():
-        lds = _one_model(value, truth, problem.choosing)
-        if lds > chosen.get(method.family, (-np.inf, method))[0]:
-            chosen[method.family] = (lds, method)
+        lds, name = _one_model(value, truth, problem.choosing), method.key if every_damping else method.family
+        if lds > chosen.get(name, (-np.inf, method))[0]:
+            chosen[name] = (lds, method)
     lines = []
     for lds, method in sorted(chosen.values(), key=lambda item: -item[0]):
         part = scores[method][:, list(problem.reporting)]

@@ -1,14 +1,16 @@
 """Ground truth of the linear datamodelling score: retrained halves of two image sets, and the models to be scored.
 
 Digits of scikit-learn (1,297 rows, 100 halves × 3 seeds) and CIFAR-10N under its clean labels (2,000 rows, 100 halves),
-both with the built-in baseline. The first half of the queries is for choosing a method, the second for reporting it.
-Everything is kept in a folder and resumed from there: about 5 and 25 minutes of one core.
+both with the built-in baseline; and both again with wrong labels (100 halves): 10% of the digits' drawn at random, and
+CIFAR-10N's labels by the majority of its annotators. The queries keep their right labels. The first half of the queries
+is for choosing a method, the second for reporting it. Everything is kept in a folder and resumed from there: about 5
+and 25 minutes of one core for right labels.
 """
 
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -27,10 +29,12 @@ from forwardinf_core.verification.image_recipe import ImageRecipe
 from forwardinf_core.verification.lds import Truth
 from forwardinf_core.verification.retraining import Examples, Report, Retraining, Task, half_subsets
 
-ProblemName = Literal["digits", "cifar10n"]
+ProblemName = Literal["digits", "cifar10n", "digits-noisy", "cifar10n-noisy"]
 
 SPLIT_SEED = 20240611
 SUBSET_SEED = 1
+NOISE_SEED = 7
+WRONG_SHARE = 0.1
 N_QUERIES = 100
 REFERENCE_SEEDS = (1000, 1001, 1002, 1003, 1004)  # apart from the seeds of the subsets
 
@@ -82,6 +86,29 @@ def cifar10n(folder: Path) -> Problem:
         _images(train.iloc[np.sort(rows)]),
     )
     return Problem("cifar10n", recipe, _images(test.iloc[queries]), n_subsets=100, n_seeds=1)
+
+
+def digits_noisy() -> Problem:
+    """Return the problem on digits with a tenth of the training labels replaced by another, uniformly."""
+    clean = digits()
+    labels = clean.recipe.rows.labels.clone()
+    random = np.random.default_rng(NOISE_SEED)
+    wrong = torch.as_tensor(random.permutation(len(labels))[: int(WRONG_SHARE * len(labels))])
+    labels[wrong] = (labels[wrong] + torch.as_tensor(random.integers(1, 10, len(wrong)))) % 10
+    return _relabelled(clean, "digits-noisy", labels)
+
+
+def cifar10n_noisy(folder: Path) -> Problem:
+    """Return the problem on the same rows of CIFAR-10N under ``label_aggre``, a tenth of which are wrong."""
+    clean, table = cifar10n(folder), pd.read_parquet(folder / "train.parquet", columns=["label_aggre"])
+    rows = np.sort(np.random.default_rng(SPLIT_SEED).permutation(len(table))[:2_000])
+    labels = torch.as_tensor(table["label_aggre"].to_numpy()[rows].copy()).long()
+    return _relabelled(clean, "cifar10n-noisy", labels)
+
+
+def _relabelled(clean: Problem, name: ProblemName, labels: Tensor) -> Problem:
+    recipe = replace(clean.recipe, rows=Examples(clean.recipe.rows.inputs, labels))
+    return replace(clean, name=name, recipe=recipe, n_seeds=1)
 
 
 def make_truth(problem: Problem, folder: Path, *, workers: int = 1, report: Report | None = None) -> Truth:

@@ -63,25 +63,35 @@ def compare(
 
 
 def lds(
-    problem: Annotated[Literal["digits", "cifar10n"], typer.Argument(help="Which of the two sets.")],
+    problem: Annotated[
+        Literal["digits", "digits-noisy", "cifar10n", "cifar10n-noisy"],
+        typer.Argument(help="Which set; noisy: with wrong labels among the training rows."),
+    ],
     folder: Annotated[Path, typer.Argument(help="Where networks and scores are kept, and gone on with.")],
     data: Annotated[Path | None, typer.Option(help="cifar10n: folder of its train and test.parquet.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that retrain.")] = 1,
     models: Annotated[int, typer.Option(min=1, max=5, help="Models, each scored alone and averaged.")] = 5,
     only: Annotated[list[str] | None, typer.Option(help="Methods whose name begins so; all without it.")] = None,
+    every_damping: Annotated[bool, typer.Option(help="A line for every damping, not for the chosen one.")] = False,
 ) -> None:
     """Repeat the table of docs/method.md: every step and scope, single models and their mean."""
+    from forwardinf_core.benchmarks import lds_truth
     from forwardinf_core.benchmarks.lds_table import cascades, grid, make_scores, markdown
     from forwardinf_core.benchmarks.lds_table import compare as lines_of
-    from forwardinf_core.benchmarks.lds_truth import cifar10n, digits, make_truth, reference_models
+    from forwardinf_core.benchmarks.lds_truth import make_truth, reference_models
 
-    if problem == "cifar10n" and data is None:
+    is_noisy = problem.endswith("-noisy")
+    if problem.startswith("digits"):
+        chosen = lds_truth.digits_noisy() if is_noisy else lds_truth.digits()
+    elif data is None:
         raise DataError("The rows of cifar10n are not known.", hint="Give the folder of its parquet files as --data.")
-    chosen = digits() if data is None else cifar10n(data)
+    else:
+        chosen = lds_truth.cifar10n_noisy(data) if is_noisy else lds_truth.cifar10n(data)
     folder.mkdir(parents=True, exist_ok=True)
     with progress_line() as report:
         truth = make_truth(chosen, folder, workers=workers, report=report)
         trained = reference_models(chosen, folder, count=models, report=report)
         methods = [method for method in grid() if only is None or any(method.family.startswith(one) for one in only)]
         scores = make_scores(chosen, trained, methods, folder, report=report)
-    typer.echo("\n".join(markdown(lines_of(chosen, truth, scores | cascades(scores)))))
+    lines = lines_of(chosen, truth, scores | cascades(scores), every_damping=every_damping)
+    typer.echo("\n".join(markdown(lines)))

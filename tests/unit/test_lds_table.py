@@ -11,7 +11,7 @@ import torch
 
 from forwardinf_core.benchmarks.lds_scores import Method, Scene
 from forwardinf_core.benchmarks.lds_table import HEAD, averaged, cascades, compare, make_scores, markdown
-from forwardinf_core.benchmarks.lds_truth import Problem, digits, make_truth, reference_models
+from forwardinf_core.benchmarks.lds_truth import Problem, digits, digits_noisy, make_truth, reference_models
 from forwardinf_core.models.baseline import Baseline, BaselineConfig
 from forwardinf_core.models.training import TrainingOptions
 from forwardinf_core.verification.image_recipe import ImageRecipe
@@ -120,3 +120,22 @@ def test_choosing_and_reporting_queries_do_not_overlap() -> None:
     assert not set(problem.choosing) & set(problem.reporting)
     assert len(problem.choosing) == len(problem.reporting) == 50
     assert len(problem.recipe.rows.labels) == 1_297
+
+
+def test_a_tenth_of_the_noisy_digits_is_wrong_and_the_queries_are_the_same() -> None:
+    clean, noisy = digits(), digits_noisy()
+    labels, kept = noisy.recipe.rows.labels, clean.recipe.rows.labels
+    assert int((labels != kept).sum()) == 129
+    assert torch.equal(noisy.queries.labels, clean.queries.labels)
+    assert (noisy.name, noisy.n_seeds) == ("digits-noisy", 1)
+
+
+def test_every_damping_can_have_a_line_of_its_own(problem: Problem, tmp_path: Path) -> None:
+    truth = make_truth(problem, tmp_path)
+    random = np.random.default_rng(0)
+    scores = {
+        Method("ekfac", "tail", damping): random.normal(size=(1, 6, len(problem.recipe.rows.labels)))
+        for damping in (1e-3, 1e-2)
+    }
+    assert len(compare(problem, truth, scores)) == 1
+    assert {line.method for line in compare(problem, truth, scores, every_damping=True)} == scores.keys()
