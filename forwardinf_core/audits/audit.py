@@ -17,7 +17,7 @@ from torch import Tensor
 from forwardinf_core.audits import scopes
 from forwardinf_core.audits.attribution import AttributeOptions, answer, candidate_scores, opened, stored
 from forwardinf_core.audits.context import AtOnce, Context
-from forwardinf_core.audits.methods import Method, method_for, method_infos
+from forwardinf_core.audits.methods import Method, method_infos, method_named
 from forwardinf_core.audits.preparation import Opened, Workplace
 from forwardinf_core.audits.queries import TEST, UPLOAD, Queries
 from forwardinf_core.audits.records import Attribution, CacheState, MethodInfo, Prediction, TestPredictions, WorkState
@@ -158,7 +158,7 @@ class Audit:
 
         Instant for the head once its cache is there. For longer methods use ``attribute_job`` where someone waits.
         """
-        chosen = method_for(method, self.content) if isinstance(method, str) else method
+        chosen = method_named(method) if isinstance(method, str) else method
         return self.attribute_all([query], chosen, target)[0]
 
     def attribute_all(
@@ -206,7 +206,7 @@ class Audit:
 
         Work that has stopped is not begun again by asking for it: ``go_on`` does that.
         """
-        chosen = method_for(method, self.content)
+        chosen = method_named(method)
         if stored(self, query, chosen, self.target_of(query, target)) is not None:
             return None
         return str(jobs.submit_once("attribute", self.project.root, AttributeOptions((query,), chosen, target)).id)
@@ -222,7 +222,7 @@ class Audit:
 
     def is_at_hand(self, query: str, method: str, target: int | None) -> bool:
         """Say whether an answer is stored, or work on it has begun."""
-        chosen = method_for(method, self.content)
+        chosen = method_named(method)
         if stored(self, query, chosen, self.target_of(query, target)) is not None:
             return True
         found = jobs.find("attribute", self.project.root, AttributeOptions((query,), chosen, target))

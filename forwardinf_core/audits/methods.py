@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from forwardinf_core.audits.records import MethodInfo
-from forwardinf_core.datasets.rows import Content
 from forwardinf_core.errors import AuditError
 
 Scope = Literal["head", "tail", "full", "cascade"]
@@ -20,9 +19,6 @@ Form = Literal["precise", "difference"]
 
 DEFAULT_DAMPING: dict[str, float] = {"fisher": 3e-4, "subspace": 3e-4, "ekfac": 1e-8, "cg": 1e-3, "diagonal": 1e-4}
 """Chosen on development queries of digits and CIFAR-10N, the subspace's on wrong labels too: docs/method.md."""
-
-TEXT_DAMPING: dict[str, float] = {"subspace": 1e-3}
-"""What differs for texts, chosen on planted wrong copies: docs/text.md."""
 
 DEFAULT_STEP: dict[str, Step] = {"head": "fisher", "tail": "subspace", "full": "ekfac", "cascade": "ekfac"}
 
@@ -112,13 +108,6 @@ def method_named(name: str, **changes: object) -> Method:
             method = replace(method, learning_rate=1e-3)
     method = replace(method, **changes)  # type: ignore[arg-type]  # checked by dataclasses.replace
     return _checked(method)
-
-
-def method_for(name: str, content: Content, **changes: object) -> Method:
-    """Return the method with this name as it is asked of rows of a kind: texts have a damping of their own."""
-    step = method_named(name).step
-    own = {"damping": TEXT_DAMPING[step]} if content == "text" and step in TEXT_DAMPING else {}
-    return method_named(name, **{**own, **changes})
 
 
 def shortlisting(method: Method) -> Method:

@@ -32,7 +32,7 @@ from forwardinf_core.store.files import make_folder
 from forwardinf_core.verification.lds import Truth, linear_datamodelling_score
 from forwardinf_core.verification.retraining import half_subsets
 
-DAMPINGS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+DAMPINGS = (1e-7, 1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 1e-2, 1e-1)
 STEPS = ("head-fisher", "tail-subspace", "tail-ekfac")
 SEED = 17
 COPY, WRONG = "copy-", "wrong-"

@@ -89,11 +89,11 @@ def attribute(
 
 def chosen_method(audit: Audit, name: str | None, **changes: object) -> Method:
     """Return the method asked for, else the best one this model has: tail, head, full."""
-    from forwardinf_core.audits.methods import method_for
+    from forwardinf_core.audits.methods import method_named
 
     if name is None:
         name = "tail" if audit.model.tail else "head" if audit.model.head else "full"
-    return method_for(name, audit.content, **{key: value for key, value in changes.items() if value is not None})
+    return method_named(name, **{key: value for key, value in changes.items() if value is not None})
 
 
 def class_code(audit: Audit, target: str | None) -> int | None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.context import AtOnce, Context
-from forwardinf_core.audits.methods import method_for, method_named
+from forwardinf_core.audits.methods import method_named
 from forwardinf_core.audits.opening import fingerprints_of, load_audit
 from forwardinf_core.audits.preparation import Opened, Workplace
 from forwardinf_core.audits.scoring import score_group
@@ -143,7 +143,7 @@ def head_canaries(
     audit: Audit, rows: PlantedRows, planted: Plan, options: CanaryOptions, context: Context
 ) -> list[Check]:
     """Refit the head on the copy and judge its scores."""
-    place, method = audit.workplace(context), method_for(options.method, audit.content)
+    place, method = audit.workplace(context), method_named(options.method)
     own, features = head_of(place)
     queries = embedded(place, [_query(audit, p) for p in planted.copies.tolist()])
     judges = embedded(place, [_query(audit, p) for p in _judges(audit, planted, options)])
@@ -168,7 +168,7 @@ def model_canaries(
 ) -> list[Check]:
     """Train the whole network on the copy, twice from different seeds, and judge the scores of the first."""
     recipe = recipe_of(audit)
-    method = method_for(options.method, audit.content)
+    method = method_named(options.method)
     every = Examples.joined(recipe.rows, examples_of(audit, audit.test).at(planted.copies))
     copied = replace(recipe, rows=Examples(every.inputs, torch.from_numpy(rows.labels.copy())))
     queries = [_query(audit, p) for p in planted.copies.tolist()]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.context import Context
-from forwardinf_core.audits.methods import method_for
+from forwardinf_core.audits.methods import method_named
 from forwardinf_core.audits.scoring import score_group
 from forwardinf_core.errors import ModelError
 from forwardinf_core.influence.head import FEATURES, HeadNetwork
@@ -45,7 +45,7 @@ def scores_of(audit: Audit, names: Sequence[str], queries: NDArray[np.int64], co
 
 
 def _by_method(audit: Audit, name: str, asked: Sequence[Batch], context: Context) -> Floats:
-    place, method = audit.workplace(context), method_for(name, audit.content)
+    place, method = audit.workplace(context), method_named(name)
 
     def together(batches: Sequence[Batch]) -> list[Floats]:
         tables = [one.table for one in score_group(place, method, batches).queries]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from forwardinf_core.audits.attribution import answer
 from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.context import AtOnce, Context
-from forwardinf_core.audits.methods import Method, method_for
+from forwardinf_core.audits.methods import Method, method_named
 from forwardinf_core.audits.opening import fingerprints_of, load_audit
 from forwardinf_core.audits.queries import TEST
 from forwardinf_core.errors import DataError, ModelError
@@ -133,7 +133,7 @@ def removal_options(
                 hint="Check it on the head, or ask about a test row.",
             )
     best = "tail" if audit.model.tail is not None else "head" if audit.model.head is not None else "full"
-    chosen = method_for(method or ("head" if scope == "head" else best), audit.content)
+    chosen = method_named(method or ("head" if scope == "head" else best))
     count = SEEDS[scope] if seeds is None else seeds
     if not 2 <= count <= MOST_SEEDS:
         raise DataError(f"{count} seeds give no interval.", hint=f"Ask for 2 to {MOST_SEEDS}.")
