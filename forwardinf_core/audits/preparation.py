@@ -26,7 +26,7 @@ from forwardinf_core.influence.curvature.ekfac import EigenvalueFit, EkfacCurvat
 from forwardinf_core.influence.curvature.exact import DualCurvature, DualFit
 from forwardinf_core.influence.curvature.fitting import Fit, LevelledRows, gradient_sizes, sampled_rows
 from forwardinf_core.influence.curvature.head_factors import HeadConjugateGradient, HeadFactors, HeadFactorsFit
-from forwardinf_core.influence.curvature.subspace import SubspaceCurvature, SubspaceFit
+from forwardinf_core.influence.curvature.subspace import BlendedCurvature, SubspaceFit
 from forwardinf_core.influence.graph import GraphNetwork, whole_graph
 from forwardinf_core.influence.head import HeadFisher, HeadFisherFit, HeadNetwork, fits_dense
 from forwardinf_core.influence.network import Network, Parameters, RestrictedNetwork, Rows, slices
@@ -51,7 +51,7 @@ Fitted = TypeVar("Fitted")
 CURVATURES: dict[str, Callable[[Parameters], Curvature]] = {
     "diagonal": DiagonalCurvature.from_tensors,
     "ekfac": EkfacCurvature.from_tensors,
-    "subspace": SubspaceCurvature.from_tensors,
+    "subspace": BlendedCurvature.from_tensors,
     "fisher": DualCurvature.from_tensors,
 }
 
@@ -155,7 +155,7 @@ def curvature_binding(place: Workplace, scope: Scope, method: Method) -> Binding
         scope=scope.name,
         step=method.curvature,
         rank=method.rank if is_subspace else None,
-        is_levelled=is_subspace,
+        is_blended=is_subspace,
         factor_rows=FACTOR_ROWS,
         part=part,
     )
@@ -184,7 +184,7 @@ def _fit(place: Workplace, scope: Scope, method: Method) -> Curvature:
     ekfac = _run(place, prefix, "eigenvalues", EigenvalueFit(graph, bases), sample)
     if method.curvature == "ekfac":
         return ekfac
-    return _run(place, prefix, "block", SubspaceFit(graph, ekfac, k=method.rank), rows)
+    return BlendedCurvature(_run(place, prefix, "block", SubspaceFit(graph, ekfac, k=method.rank), rows))
 
 
 def _rebuilt(scope: Scope, method: Method, tensors: Parameters) -> Curvature:

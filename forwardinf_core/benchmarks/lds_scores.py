@@ -24,7 +24,7 @@ from forwardinf_core.influence.curvature.diagonal import DiagonalFit
 from forwardinf_core.influence.curvature.ekfac import EkfacCurvature, fit_ekfac
 from forwardinf_core.influence.curvature.exact import DualCurvature, DualFit
 from forwardinf_core.influence.curvature.fitting import fitted
-from forwardinf_core.influence.curvature.subspace import SubspaceFit, fit_subspace
+from forwardinf_core.influence.curvature.subspace import SubspaceFit, fit_blended
 from forwardinf_core.influence.graph import GraphNetwork, whole_graph
 from forwardinf_core.influence.network import FullNetwork, Parameters, TensorRows
 from forwardinf_core.influence.objective import Batch, Classification
@@ -43,7 +43,7 @@ Kind = Literal[
     "diagonal",
     "ekfac",
     "subspace",
-    "levelled",  # the same of levelled rows: the tail's default
+    "blended",  # the tail's default
     "conjugate-gradient",
     "exact",
     "cascade",  # of two others: lds_table.cascades
@@ -155,8 +155,8 @@ class Scene:
             if method.kind == "subspace":
                 fit = SubspaceFit(self.network, self.ekfac, k=method.size)
                 self._fitted[name] = fitted(fit, self.rows, BATCH)
-            elif method.kind == "levelled":
-                self._fitted[name] = fit_subspace(self.network, self.rows, k=method.size, batch_size=BATCH)
+            elif method.kind == "blended":
+                self._fitted[name] = fit_blended(self.network, self.rows, k=method.size, batch_size=BATCH)
             else:
                 self._fitted[name] = fitted(DiagonalFit(self.network), self.rows, BATCH)
         return self._fitted[name]

@@ -54,11 +54,11 @@ def grid() -> list[Method]:
             methods += [Method("exact", scope, damping)]
             if scope.startswith("tail"):
                 methods += [Method("subspace", scope, damping, size) for size in SUBSPACES]
-                methods += [Method("levelled", scope, damping, size) for size in SUBSPACES]
+                methods += [Method("blended", scope, damping, size) for size in SUBSPACES]
             if scope == "tail" and damping in DAMPINGS[1:4]:
                 methods += [Method("conjugate-gradient", scope, damping, size) for size in ITERATIONS]
                 methods += [Method("conjugate-gradient", scope, damping, size, True) for size in ITERATIONS]
-    return [*methods, Method("levelled", "tail", DEFAULT_DAMPING["subspace"], 2_048)]
+    return [*methods, Method("blended", "tail", DEFAULT_DAMPING["subspace"], 2_048)]
 
 
 def steps(damping: float) -> list[Method]:

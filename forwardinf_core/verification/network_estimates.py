@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from forwardinf_core.audits.methods import DEFAULT_DAMPING
 from forwardinf_core.influence.curvature.base import Curvature
 from forwardinf_core.influence.curvature.ekfac import fit_ekfac
-from forwardinf_core.influence.curvature.subspace import fit_subspace
+from forwardinf_core.influence.curvature.subspace import fit_blended
 from forwardinf_core.influence.network import TensorRows
 from forwardinf_core.influence.objective import Batch, Classification
 from forwardinf_core.influence.scoring import score_rows
@@ -67,7 +67,7 @@ def _on_head(parts: Split, module: nn.Module, head: str, rows: Batch, queries: B
 def _on_tail(parts: Split, rows: Batch, queries: Batch) -> dict[str, Floats]:
     own, asked = TensorRows(_through(parts, rows)), _through(parts, queries)
     ekfac = fit_ekfac(parts.tail, own, batch_size=BATCH)
-    subspace = fit_subspace(parts.tail, own, k=RANK, batch_size=BATCH)
+    subspace = fit_blended(parts.tail, own, k=RANK, batch_size=BATCH)
     steps: dict[str, tuple[StepOptions, Curvature | None]] = {
         "tail": (StepOptions(method="curvature", rise=RISE, damping=DEFAULT_DAMPING["subspace"]), subspace),
         "tail-ekfac": (StepOptions(method="curvature", rise=RISE, damping=DEFAULT_DAMPING["ekfac"]), ekfac),

@@ -21,7 +21,13 @@ from forwardinf_core.influence.curvature.exact import DualCurvature, DualFit, Fi
 from forwardinf_core.influence.curvature.fitting import WEIGHT, Fit, fitted, gradient_sizes, sampled_rows
 from forwardinf_core.influence.curvature.gradients import Layout
 from forwardinf_core.influence.curvature.products import gradient_products, summed_products, weighted_gradients
-from forwardinf_core.influence.curvature.subspace import SubspaceCurvature, SubspaceFit, fit_subspace
+from forwardinf_core.influence.curvature.subspace import (
+    DIAGONAL_SHARE,
+    BlendedCurvature,
+    SubspaceCurvature,
+    SubspaceFit,
+    fit_blended,
+)
 from forwardinf_core.influence.graph import GraphNetwork
 from forwardinf_core.influence.network import FullNetwork, Parameters, TensorRows
 from forwardinf_core.influence.objective import Batch, Classification
@@ -149,11 +155,26 @@ def test_ekfac_equals_the_exact_inverse_where_the_fisher_is_a_kronecker_product(
 @CASES
 def test_the_subspace_of_all_coordinates_is_the_dense_inverse_of_the_levelled_fisher(name: str) -> None:
     network, rows, gradients, queries = case(name)
-    subspace = fit_subspace(network, rows, k=gradients.shape[1], batch_size=5)
+    subspace = fit_blended(network, rows, k=gradients.shape[1], batch_size=5).subspace
     weights = 1 / gradient_sizes(network, rows, 5)
     levelled = gradients * (weights / weights.mean()).sqrt().unsqueeze(1).to(gradients)
     expected = dense_solve(levelled, Layout.of(queries[0]).flatten(queries).T, DAMPING).T
     assert_close(solved(subspace, queries), expected)
+
+
+@CASES
+def test_the_blended_step_is_the_mean_of_both_with_the_same_slope(name: str) -> None:
+    network, rows, _, queries = case(name)
+    blended = fit_blended(network, rows, k=20, batch_size=5)
+    flat = Layout.of(queries[0]).flatten(queries)
+    dense = solved(blended.subspace, queries)
+    diagonal = Layout.of(queries[0]).flatten(blended.subspace.ekfac.solve(queries, damping=DAMPING * DIAGONAL_SHARE))
+    slopes = [(step * flat).sum(1, keepdim=True) for step in (dense, diagonal)]
+    assert_close(solved(blended, queries), (dense + diagonal * slopes[0] / slopes[1]) / 2)
+    nothing = {key: torch.zeros_like(value) for key, value in queries[0].items()}
+    assert not any(value.any() for value in blended.solve([nothing], damping=DAMPING)[0].values())
+    restored = BlendedCurvature.from_tensors(blended.tensors())
+    assert_close(solved(restored, queries), solved(blended, queries))
 
 
 @CASES

@@ -15,7 +15,7 @@ from forwardinf_core.audits.methods import DEFAULT_DAMPING
 from forwardinf_core.benchmarks.compare.scene import Scene
 from forwardinf_core.influence.curvature.base import Curvature
 from forwardinf_core.influence.curvature.fitting import fitted
-from forwardinf_core.influence.curvature.subspace import fit_subspace
+from forwardinf_core.influence.curvature.subspace import fit_blended
 from forwardinf_core.influence.head import FEATURES, HeadFisherFit, HeadNetwork
 from forwardinf_core.influence.network import FullNetwork, Network, TensorRows
 from forwardinf_core.influence.objective import Batch, Classification
@@ -89,7 +89,7 @@ class TailStep:
     def prepare(self, scene: Scene, model: int) -> None:
         self.parts = _parts(scene, model, Baseline.TAIL)
         self.batch = through(self.parts, {"x": scene.rows, "label": scene.labels})
-        self.curvature = fit_subspace(self.parts.tail, TensorRows(self.batch), k=RANK, batch_size=BATCH)
+        self.curvature = fit_blended(self.parts.tail, TensorRows(self.batch), k=RANK, batch_size=BATCH)
 
     def scores(self, queries: Tensor, labels: Tensor) -> Tensor:
         batches = singles(through(self.parts, {"x": queries, "label": labels}))

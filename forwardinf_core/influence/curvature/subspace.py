@@ -4,11 +4,14 @@ In EK-FAC's eigenbasis the coordinates with the largest corrected eigenvalues, o
 empirical Fisher F_k = (1/n) Σ_i φ_i φ_iᵀ of the row gradients' coordinates φ_i, across layers too; the others keep
 EK-FAC's diagonal Λ: (F + λI)⁻¹ ≈ (F_k + λI)⁻¹ ⊕ (Λ + λ)⁻¹. With k = all coordinates it is the exact inverse.
 
-``fit_subspace`` takes every row's gradient divided by the root of its size, F = E[g gᵀ / ‖g‖] (size: of the
-gradient at the outputs). A row fitted to probability p of its label has a curvature of about 1 − p in the Hessian and
-(1 − p)² in the plain empirical Fisher, which a few badly fitted rows, among them wrong labels, then make up almost
-alone. Levelled, one damping suits sets that are fitted and sets that are not, with right labels and with wrong ones.
-Our own measurement: docs/method.md.
+``fit_blended`` is the tail's default, for two more reasons of our own measurement (docs/method.md):
+
+*Levelled rows.* Every row's gradient is divided by the root of its size, F = E[g gᵀ / ‖g‖] (size: of the gradient at
+the outputs). A row fitted to probability p of its label has a curvature of about 1 − p in the Hessian and (1 − p)² in
+the plain empirical Fisher, which a few badly fitted rows, among them wrong labels, then make up almost alone.
+
+*Blended.* The dense block is best where rows are not fitted, EK-FAC's diagonal, less damped, where they are; the mean
+of their two steps, each as long as raises the query alike, is near the better one everywhere, for the same fit.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from forwardinf_core.influence.network import Parameters, Rows
 from forwardinf_core.influence.objective import Batch
 
 COORDINATES = 4_096
+DIAGONAL_SHARE = 1 / 3_000  # of the block's damping, for the blended step's diagonal: 1e-7 beside 3e-4
 BLOCK = "block"
 _COORDINATES = "coordinates"
 
@@ -71,6 +75,37 @@ class SubspaceCurvature:
                 )
             self._factor = damping_value, factor
         return self._factor[1]
+
+
+class BlendedCurvature:
+    """The mean of the subspace's step and of its EK-FAC's, which is brought to the same slope along the gradient.
+
+    Homogeneous in the gradient, not linear: for steps, not for preconditioning.
+    """
+
+    kind = "subspace"
+
+    def __init__(self, subspace: SubspaceCurvature) -> None:
+        self.subspace = subspace
+        self.mean_squared_norm = subspace.mean_squared_norm
+
+    def solve(self, gradients: list[Parameters], *, damping: float) -> list[Parameters]:
+        dense = self.subspace.solve(gradients, damping=damping)
+        diagonal = self.subspace.ekfac.solve(gradients, damping=damping * DIAGONAL_SHARE)
+        return [_mean_step(*steps) for steps in zip(gradients, dense, diagonal, strict=True)]
+
+    def tensors(self) -> Parameters:
+        return self.subspace.tensors()
+
+    @classmethod
+    def from_tensors(cls, tensors: Parameters) -> BlendedCurvature:
+        return cls(SubspaceCurvature.from_tensors(tensors))
+
+
+def _mean_step(gradient: Parameters, first: Parameters, second: Parameters) -> Parameters:
+    slopes = [sum(float((gradient[name] * step[name]).sum()) for name in gradient) for step in (first, second)]
+    scale = slopes[0] / slopes[1] if slopes[1] > 0 else 0.0
+    return {name: (first[name] + scale * second[name]) / 2 for name in gradient}
 
 
 class SubspaceFit:
@@ -124,7 +159,7 @@ class SubspaceFit:
         return torch.cat(parts, dim=1), recording.weight
 
 
-def fit_subspace(
+def fit_blended(
     network: GraphNetwork,
     rows: Rows,
     *,
@@ -132,10 +167,10 @@ def fit_subspace(
     batch_size: int = 100,
     sample_rows: int = SAMPLE_ROWS,
     seed: int = 0,
-) -> SubspaceCurvature:
+) -> BlendedCurvature:
     """Fit EK-FAC (on about ``sample_rows`` drawn rows) and then the block, on all rows, levelled, in one go."""
     sizes = gradient_sizes(network, rows, batch_size)
     levelled = LevelledRows(rows, sizes)
     sample = sampled_rows(levelled, sizes, sample_rows, seed)
     ekfac = fitted(EigenvalueFit(network, fitted(FactorFit(network), sample, batch_size)), sample, batch_size)
-    return fitted(SubspaceFit(network, ekfac, k=k), levelled, batch_size)
+    return BlendedCurvature(fitted(SubspaceFit(network, ekfac, k=k), levelled, batch_size))
