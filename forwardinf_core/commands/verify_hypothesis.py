@@ -62,6 +62,7 @@ def record_of(found: Hypothesis) -> dict[str, object]:
         "n_queries": found.n_queries,
         "by_kind": {name: {"pearson": a, "spearman": b} for name, (a, b) in found.by_kind.items()},
         "estimates": {name: {"pearson": a, "spearman": b} for name, (a, b) in found.estimates.items()},
+        "repeatability": dict(zip(("train_to_test", "mirrored"), found.repeatability, strict=False)),
         "failed": list(found.failed),
         "options": found.options,
         "seconds": found.seconds,
@@ -80,6 +81,9 @@ def _print(found: Hypothesis) -> None:
     )
     for name, (linear, ranked) in found.by_kind.items():
         typer.echo(f"  queries of {name}: Pearson {linear:.4f}, Spearman {ranked:.4f}")
+    if found.repeatability:
+        out, mirrored = found.repeatability
+        typer.echo(f"  repeatable with other seeds: leaving out {out:.3f}, mirrored {mirrored:.3f}")
     for failure in found.failed:
         typer.echo(f"  left out, its training failed: {failure}")
     typer.echo("\nEstimates that need no retraining, against the same truth:")

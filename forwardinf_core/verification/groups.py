@@ -120,6 +120,20 @@ def mean_over_seeds(values: Floats) -> Floats:
     )
 
 
+def repeatability(by_seed: Floats) -> float:
+    """Return how well the mean over the seeds (n_seeds, n_groups) would correlate with that of as many others.
+
+    Spearman-Brown: k r / (1 + (k - 1) r) with r the mean correlation of two seeds. Two influences cannot be expected to
+    correlate higher than the root of the product of theirs. NaN where there are fewer than two seeds without a failure.
+    """
+    whole = by_seed[np.isfinite(by_seed).all(1)]
+    k = len(whole)
+    if k < 2:
+        return float("nan")
+    r = (np.corrcoef(whole).sum() - k) / (k * (k - 1))
+    return float(k * r / (1 + (k - 1) * r))
+
+
 def bootstrap(
     a: Floats, b: Floats, statistic: Callable[[Floats, Floats], Floats], seed: int = 0
 ) -> tuple[float, float]:

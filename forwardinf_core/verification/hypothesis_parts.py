@@ -29,7 +29,14 @@ from forwardinf_core.verification.convex import (
     scaled,
 )
 from forwardinf_core.verification.estimates import head_estimates
-from forwardinf_core.verification.groups import GroupPlan, GroupResult, bootstrap, group_influences, make_plan
+from forwardinf_core.verification.groups import (
+    GroupPlan,
+    GroupResult,
+    bootstrap,
+    group_influences,
+    make_plan,
+    repeatability,
+)
 from forwardinf_core.verification.hypothesis_records import POINTS, QUERIES, HypothesisOptions
 from forwardinf_core.verification.hypothesis_rows import Drawn, balanced, drawn, rows_of
 from forwardinf_core.verification.lds import spearman
@@ -221,6 +228,7 @@ def _network_summary(plan: GroupPlan, result: GroupResult, estimates: Mapping[st
         "group_size": len(plan.groups[0]),
         "estimates": {name: cast("Option", both(value[usable])) for name, value in estimates.items()},
         "by_kind": {},
+        "repeatability": [repeatability(values) for values in (result.train_to_test_by_seed, result.mirrored_by_seed)],
         "failed": list(result.failed),
     }
 

@@ -262,8 +262,10 @@ def fake_hypothesis(part: Part) -> Hypothesis:
     else:
         points["group"], points["wrong_share"] = [1, 2, 3], [0.0, 0.5, 1.0]
     queries = pd.DataFrame({"query_id": ["test-0003"], "chosen": ["random"], "pearson": [0.99]})
+    repeatable = (0.5, 0.98) if part == "network" else ()
+    head = {"head": (0.8, 0.7)}
     return Hypothesis(
-        "hypothesis-0", part, 0.991, 0.9, (0.98, 0.995), 3, 1, {"head": (0.8, 0.7)}, {}, (), {}, 4.0, points, queries
+        "hypothesis-0", part, 0.991, 0.9, (0.98, 0.995), 3, 1, head, {}, repeatable, (), {}, 4.0, points, queries
     )
 
 
@@ -277,6 +279,7 @@ def test_a_verified_hypothesis_is_shown_with_its_points_and_estimates(
     assert not app.exception
     assert not app.warning
     assert {metric.label: metric.value for metric in app.metric}["Pearson"] == "0.991"
+    assert ("more than about 0.70 between the two" in written(app)) == (part == "network")
     assert app.get("arrow_vega_lite_chart") or app.get("vega_lite_chart")
 
 

@@ -15,6 +15,7 @@ from forwardinf_core.errors import CancelledError
 from forwardinf_core.jobs import context
 from forwardinf_core.projects.load import Project
 from forwardinf_core.verification import convex, hypothesis_parts
+from forwardinf_core.verification.groups import repeatability
 from forwardinf_core.verification.hypothesis import find_hypothesis, hypothesis_now, latest_hypothesis
 from forwardinf_core.verification.hypothesis_records import HypothesisOptions
 from forwardinf_core.verification.paper_network import PaperNetwork, PaperRecipe
@@ -108,3 +109,14 @@ def test_a_project_without_enough_rows_gets_one_sentence(project: Project, capsy
 def test_a_project_that_is_not_there_gets_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(("verify", str(tmp_path / "nothing"), "hypothesis")) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_repeatability_is_the_correlation_of_means_over_other_seeds() -> None:
+    random = np.random.default_rng(0)
+    truth, noise = random.normal(size=2_000), 2.0 * random.normal(size=(10, 2_000))
+    measured = truth + noise
+    wanted = np.corrcoef(measured[:5].mean(0), measured[5:].mean(0))[0, 1]
+    assert repeatability(measured[:5]) == pytest.approx(wanted, abs=0.05)
+    assert repeatability(np.stack([truth, 2 * truth + 1])) == pytest.approx(1)
+    measured[0, 3] = np.nan
+    assert np.isnan(repeatability(measured[:2]))

@@ -190,3 +190,10 @@ def estimates(found: Hypothesis) -> None:
     )
     for kind, (pearson, spearman) in found.by_kind.items():
         st.caption(f"Queries of {plain(kind)}: Pearson {pearson:.3f}, Spearman {spearman:.3f}.")
+    if found.repeatability and all(math.isfinite(value) for value in found.repeatability):
+        out, mirrored = found.repeatability
+        most = math.sqrt(max(out, 0) * max(mirrored, 0))
+        st.caption(
+            f"With other seeds, leaving groups out would correlate with itself at {out:.2f}, the mirrored influence "
+            f"at {mirrored:.2f}: more than about {most:.2f} between the two cannot be expected. More seeds raise it."
+        )
