@@ -42,7 +42,8 @@ def compare(
     names = [name for name in CONTENDERS if only is None or any(name.startswith(one) for one in only)]
     if not names:
         raise DataError(f"No contender is called {', '.join(only or [])}.", hint=f"There are: {', '.join(CONTENDERS)}.")
-    command = f"python -m forwardinf_core bench compare {project} --models {models} --subsets {subsets} --seeds {seeds}"
+    shown = project if project.startswith("demo:") else Path(project).name
+    command = f"python -m forwardinf_core bench compare {shown} --models {models} --subsets {subsets} --seeds {seeds}"
     command += f" --queries {queries} --threads {threads}" + (f" --pairs {pairs}" if pairs else "")
     with progress_line(quiet=as_json) as report:
         found = compare_project(

@@ -16,7 +16,15 @@ from torch import Tensor
 from forwardinf_core.audits.audit import Audit
 from forwardinf_core.benchmarks.compare import measure, run
 from forwardinf_core.benchmarks.compare.contenders import BASELINES, OURS, HeadStep, OnHead
-from forwardinf_core.benchmarks.compare.document import Comparison, Line, copies_found, markdown, standing, wrong_labels
+from forwardinf_core.benchmarks.compare.document import (
+    Comparison,
+    Line,
+    copies_found,
+    markdown,
+    quicker,
+    standing,
+    wrong_labels,
+)
 from forwardinf_core.benchmarks.compare.measure import Failed, Measured, measure_all, slug
 from forwardinf_core.benchmarks.compare.run import compare_project, write_document
 from forwardinf_core.benchmarks.compare.scene import Scene, Truth, make_scene
@@ -124,6 +132,7 @@ def test_the_document_says_where_a_library_is_ahead_and_keeps_other_projects(tmp
     found = comparison(line("tail", 0.2), line("kronfluence EK-FAC", 0.3))
     assert "is NOT ahead of the best library, kronfluence EK-FAC (0.300)" in standing(found)
     assert "is ahead of" in standing(comparison(line("tail", 0.4), line("kronfluence EK-FAC", 0.3)))
+
     assert any("x is missing: why" in text for text in markdown(found))
     path = tmp_path / "comparison.md"
     write_document(found, path)
@@ -148,3 +157,10 @@ def test_a_project_is_compared_from_end_to_end(digits_audit: Audit, monkeypatch:
     assert found.n_copies == 12
     assert not found.failed
     assert all(one.peak_mib > 100 and one.first > 0 for one in found.lines)
+
+
+def test_the_document_says_in_which_times_a_library_is_ahead() -> None:
+    ours, theirs = replace(line("tail", 0.4), together=35.0), replace(line("kronfluence EK-FAC", 0.3), together=11.0)
+    (said,) = quicker(comparison(ours, theirs))
+    assert said == "For 100 queries our default takes 35 passes. Libraries that take fewer: kronfluence EK-FAC (11)."
+    assert not list(quicker(comparison(ours)))

@@ -96,6 +96,7 @@ def markdown(found: Comparison) -> Iterator[str]:
     for failure in found.failed:
         yield f"- {failure.name} is missing: {failure.reason}."
     yield f"- {standing(found)}"
+    yield from (f"- {sentence}" for sentence in quicker(found))
 
 
 def standing(found: Comparison) -> str:
@@ -110,6 +111,19 @@ def standing(found: Comparison) -> str:
         word = "ahead of" if own > best else "NOT ahead of"
         said.append(f"with {what} our default ({own:.3f}) is {word} the best library, {name} ({best:.3f})")
     return f"{said[0][0].upper()}{said[0][1:]}; {said[1]}."
+
+
+def quicker(found: Comparison) -> Iterator[str]:
+    """Yield a sentence for every time in which a library is ahead of our default."""
+    ours = next((line for line in found.lines if line.name == "tail"), None)
+    if ours is None:
+        return
+    for what, name in (("the first answer", "first"), ("a further query", "further"), ("100 queries", "together")):
+        own = getattr(ours, name)
+        ahead = [line for line in found.lines if line.name in LIBRARIES and getattr(line, name) < own]
+        if ahead:
+            said = ", ".join(f"{line.name} ({_passes(getattr(line, name))})" for line in ahead)
+            yield f"For {what} our default takes {_passes(own)} passes. Libraries that take fewer: {said}."
 
 
 def _score(line: Line, what: str) -> float:
