@@ -73,7 +73,7 @@ TITLES: dict[str, str] = {
 }
 
 PLAIN_WORDS: dict[str, str] = {
-    "head": "Moves only the last layer. Answers in milliseconds; 76 to 95% as faithful as the tail where measured.",
+    "head": "Moves only the last layer. Answers in milliseconds; 76 to 97% as faithful as the tail where measured.",
     "tail": "Moves the last block and the last layer. Takes seconds; as faithful as moving the whole network.",
     "full": "Moves every layer, then runs the whole model over all training rows once.",
     "cascade": "The head picks the most affected rows, the whole network re-scores those. "
