@@ -23,11 +23,11 @@ Floats = NDArray[np.float64]
 RANDOM_SEED = 0
 
 WORDS: dict[str, str] = {
-    "influence-fisher": "mirrored step through the exact Fisher of the head",
-    "influence-hessian": "influence function with the exact Hessian",
+    "influence-fisher": "head through its Fisher",
+    "influence-hessian": "exact-Hessian influence",
     "gradient-dot": "gradient dot product",
     "gradient-cosine": "cosine of gradients",
-    "feature-similarity": "cosine of features, rows of the query's label",
+    "feature-similarity": "features of same label",
     "loss": "the row's own loss",
     "random": "random numbers",
 }

@@ -27,9 +27,9 @@ RANK = 2_048  # coordinates of the tail's subspace, the app's default
 RISE = 0.01
 
 TAIL_WORDS = {
-    "tail": "mirrored step on the tail, the app's default",
-    "tail-ekfac": "mirrored step on the tail through EK-FAC",
-    "tail-sgd": "plain gradient step on the tail",
+    "tail": "tail, as the app asks",
+    "tail-ekfac": "tail through EK-FAC",
+    "tail-sgd": "tail, plain gradient",
 }
 
 Floats = NDArray[np.float64]
@@ -51,7 +51,7 @@ def network_estimates(
 
 def words_of(name: str) -> str:
     """Return what an estimate is, in words."""
-    return TAIL_WORDS.get(name) or f"{WORDS[name]}"
+    return TAIL_WORDS.get(name) or WORDS.get(name, name)
 
 
 def _on_head(parts: Split, module: nn.Module, head: str, rows: Batch, queries: Batch) -> dict[str, Floats]:

@@ -27,7 +27,7 @@ def scatter(points: Sequence[dict[str, object]], across: Axis, up: Axis, *, key:
             "field": one.field,
             "type": "quantitative",
             "scale": {"zero": False},
-            "axis": {"title": one.title, "format": "~g", "ticks": False, "domain": False, "tickCount": 6},
+            "axis": {"title": one.title, "format": ".4~g", "ticks": False, "domain": False, "tickCount": 6},
         }
 
     card = [
@@ -41,7 +41,7 @@ def scatter(points: Sequence[dict[str, object]], across: Axis, up: Axis, *, key:
     st.vega_lite_chart(
         {
             "data": {"values": list(points)},
-            "mark": {"type": "point", "filled": True, "size": 34, "opacity": 0.55, "color": ACCENT},
+            "mark": {"type": "point", "filled": True, "size": 34, "opacity": 0.75, "color": ACCENT},
             "encoding": {"x": axis(across), "y": axis(up), "tooltip": card},
             "config": {"view": {"strokeWidth": 0}},
         },
