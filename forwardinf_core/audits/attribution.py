@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 KEPT_NUMBERS = 5_000_000  # numbers of output changes kept with a run: 20 MB
 KIND = "attribution"
-VERSION = 2  # rises when the same options would give other scores
+VERSION = 3  # rises when the same options would give other scores
 GROUP = 20  # queries that share one read of the rows
 
 

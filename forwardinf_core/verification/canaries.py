@@ -53,7 +53,7 @@ from forwardinf_core.verification.retraining import Examples, Task
 from forwardinf_core.verification.text_recipe import TextRecipe
 
 KIND = "canaries"
-VERSION = 1
+VERSION = 2
 JUDGES = 500  # test rows that say together which rows hurt
 COPY_SHARE, WRONG_SHARE = 0.05, 0.1  # of the rows: how far down a person looks
 NEAREST = 5  # rows among which a copy must be where each row's effect is divided by its effect on itself

@@ -35,7 +35,7 @@ from forwardinf_core.verification.checks import Check, at_least, at_most
 from forwardinf_core.verification.head_scores import as_rows, embedded, head_of, head_scores
 
 KIND = "controls"
-VERSION = 1
+VERSION = 2
 TOP = 20  # rows compared as "the top": what the attribution screen shows first
 FACTORS = (0.3, 3.0)  # of the step's length
 Scores = NDArray[np.float32]  # (n_queries, n_train)

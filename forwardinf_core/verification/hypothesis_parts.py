@@ -219,6 +219,7 @@ def _network_summary(plan: GroupPlan, result: GroupResult, estimates: Mapping[st
         return [float(pearson(*pair)[0]), float(spearman(*pair)[0])]
 
     found = both(mirrored)
+    repeatable = [repeatability(values) for values in (result.train_to_test_by_seed, result.mirrored_by_seed)]
     return {
         "pearson": found[0],
         "spearman": found[1],
@@ -228,7 +229,7 @@ def _network_summary(plan: GroupPlan, result: GroupResult, estimates: Mapping[st
         "group_size": len(plan.groups[0]),
         "estimates": {name: cast("Option", both(value[usable])) for name, value in estimates.items()},
         "by_kind": {},
-        "repeatability": [repeatability(values) for values in (result.train_to_test_by_seed, result.mirrored_by_seed)],
+        "repeatability": cast("Option", repeatable if np.isfinite(repeatable).all() else []),  # one seed says nothing
         "failed": list(result.failed),
     }
 

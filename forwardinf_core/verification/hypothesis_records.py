@@ -50,7 +50,7 @@ class Hypothesis:
     n_queries: int
     estimates: dict[str, tuple[float, float]]
     by_kind: dict[str, tuple[float, float]]  # convex: highest-loss and random queries apart
-    repeatability: tuple[float, ...]  # network: of leaving groups out, and of the mirrored influence
+    repeatability: tuple[float, ...]  # network, two seeds or more: leaving groups out, mirrored
     failed: tuple[str, ...]
     options: dict[str, Option]
     seconds: float
@@ -76,7 +76,7 @@ def opened(record: RunRecord) -> Hypothesis:
         cast("int", said["n_queries"]),
         pairs("estimates"),
         pairs("by_kind"),
-        tuple(cast("list[float]", said.get("repeatability", []))),
+        tuple(cast("list[float]", said.get("repeatability", ()))),
         tuple(cast("list[str]", said["failed"])),
         record.options,
         cast("float", said["seconds"]),

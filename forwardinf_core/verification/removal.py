@@ -51,7 +51,7 @@ from forwardinf_core.verification.removal_ladder import (
 from forwardinf_core.verification.retraining import Outcome, Task, failures
 
 KIND = "removal"
-VERSION = 1
+VERSION = 2
 SEEDS: dict[Scope, int] = {"head": 10, "model": 5}
 MOST_SEEDS = 100
 AT_ONCE = 3e8  # rows × weights × refits of a head that a person waits for: a few seconds on two cores

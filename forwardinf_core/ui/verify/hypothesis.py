@@ -198,7 +198,7 @@ def estimates(found: Hypothesis) -> None:
     )
     for kind, (pearson, spearman) in found.by_kind.items():
         st.caption(f"Queries of {plain(kind)}: Pearson {pearson:.3f}, Spearman {spearman:.3f}.")
-    if found.repeatability and all(math.isfinite(value) for value in found.repeatability):
+    if found.repeatability:
         out, mirrored = found.repeatability
         least, most = min(out, mirrored), math.sqrt(max(out, 0) * max(mirrored, 0))
         if least >= REPEATABLE:
