@@ -137,7 +137,7 @@ def mislabels(
     trusted: Annotated[int, typer.Option(min=0, help="Trusted rows drawn from the test rows.")] = 500,
     draws: Annotated[int, typer.Option(min=1, help="Draws of them.")] = 6,
     seed: Annotated[int, typer.Option(help="Of the model and of every draw in the search.")] = 0,
-    networks: Annotated[int, typer.Option(min=0, help="Networks trained on all rows and averaged.")] = 0,
+    networks: Annotated[int, typer.Option(min=0, help="Further networks, averaged with the audited one.")] = 0,
     retrained: Annotated[int, typer.Option(min=0, help="Folds that the network is retrained for.")] = 0,
     without_model: Annotated[bool, typer.Option("--without-model", help="Only the patches: no training.")] = False,
     as_json: AsJson = False,

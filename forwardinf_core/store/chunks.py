@@ -62,6 +62,10 @@ class ChunkStore:
         own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         write_bytes(self._path(key), save(own, {SEAL: self._seal_of(own)}))
 
+    def drop(self, key: str) -> None:
+        """Remove a chunk that a later one has made useless."""
+        self._path(key).unlink(missing_ok=True)
+
     def keys(self) -> list[str]:
         """Return the names of the chunks on disk, sorted; they are verified when they are read."""
         return sorted(path.name.removesuffix(".safetensors") for path in self.folder.glob("*.safetensors"))

@@ -1,25 +1,29 @@
 """The built-in network trained anew, on request: without each row in turn (folds), or several times on all of them.
 
-Minutes a network. Each finished network is a chunk, and so is each finished epoch of the one at work.
+Minutes a network, so what a network says is kept with the project, whoever asks: a second search with more networks,
+other trusted rows or another seed trains only what is new. So is the last epoch of one at work.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
 
 from forwardinf_core.audits.fitting import FitOptions, training_options
 from forwardinf_core.audits.mislabels import heads
-from forwardinf_core.audits.mislabels.evidence import Evidence, Tensors
+from forwardinf_core.audits.mislabels.evidence import Evidence
 from forwardinf_core.audits.mislabels.opinions import Opinion
 from forwardinf_core.errors import ModelError
 from forwardinf_core.influence.network import slices
 from forwardinf_core.models.baseline import Baseline
 from forwardinf_core.models.preprocessing import PixelPreprocessing
 from forwardinf_core.models.training import EVALUATION_BATCH, TrainingState, train
+from forwardinf_core.store.binding import Binding, Option
+from forwardinf_core.store.chunks import ChunkStore
+from forwardinf_core.store.files import sha256
 from forwardinf_core.verification.recipes import as_bytes
 
 
@@ -28,72 +32,96 @@ def left_out(evidence: Evidence, folds: int) -> Opinion:
     fold_of = torch.from_numpy(heads.folds_of(evidence.labels.numpy(), folds, evidence.seed))
     parts, order = [], []
     for fold in range(folds):
-        rows = torch.nonzero(fold_of != fold).flatten()
         out = torch.nonzero(fold_of == fold).flatten()
-        found = _outputs(evidence, f"fold-{folds}-{fold}", rows, out, (fold, folds))
-        parts.append(Opinion.of(found, evidence.labels[out]))
+        one = Training(evidence.seed + fold, torch.nonzero(fold_of != fold).flatten(), (fold, folds))
+        parts.append(Opinion.of(_outputs(evidence, one)[out], evidence.labels[out]))
         order.append(out)
     return Opinion.joined(parts).at(torch.cat(order).argsort())
 
 
 def averaged(evidence: Evidence, count: int) -> Opinion:
-    """Return the opinion of the mean probability of several networks, each trained on all rows with another seed."""
+    """Return the opinion of the mean probability of the audited network and ``count`` trained with further seeds."""
+    module, preprocessing = _shape(evidence)
+    pixels = as_bytes(evidence.audit, evidence.audit.train).inputs
     rows = torch.arange(len(evidence.labels))
-    found = [_outputs(evidence, f"network-{number}", rows, rows, (number, count)) for number in range(count)]
+    found = [_log_probabilities(module, pixels, preprocessing)]
+    found += [_outputs(evidence, Training(evidence.seed + n + 1, rows, (n, count))) for n in range(count)]
     return heads.mean_opinion(found, evidence.labels)
 
 
-def _outputs(evidence: Evidence, name: str, rows: Tensor, watched: Tensor, place: tuple[int, int]) -> Tensor:
-    """Return log-probabilities (n_watched, c) of a network trained on ``rows``; kept as a chunk."""
+@dataclass(frozen=True, eq=False)
+class Training:
+    """One network to train: its seed, the rows it learns, and which of how many it is."""
 
-    def compute() -> Tensors:
-        return {"values": _trained_outputs(evidence, name, rows, watched, place)}
+    seed: int
+    rows: Tensor
+    place: tuple[int, int]
 
-    return evidence.part(name, compute)["values"]
 
-
-def _trained_outputs(evidence: Evidence, name: str, rows: Tensor, watched: Tensor, place: tuple[int, int]) -> Tensor:
+def _outputs(evidence: Evidence, training: Training) -> Tensor:
+    """Return the log-probabilities (n, c) of a network for all rows; trained where no search has trained it."""
     audit, context = evidence.audit, evidence.context
-    module, preprocessing = audit.model.module, audit.model.preprocessing
-    if not (isinstance(module, Baseline) and isinstance(preprocessing, PixelPreprocessing)):
-        raise ModelError(
-            f"A model of kind {audit.model.kind} cannot be retrained here: how it was trained is not known.",
-            hint="Search without networks: heads on its features leave rows out in seconds.",
-        )
-    number, count = place
-    options = replace(
-        training_options(audit.train, preprocessing, FitOptions(seed=evidence.seed + number)),
-        seed=evidence.seed + number,
+    module, preprocessing = _shape(evidence)
+    number, count = training.place
+    suited = training_options(audit.train, preprocessing, FitOptions(seed=training.seed))
+    options = replace(suited, seed=training.seed)
+    bound = Binding(
+        "network",
+        {"train": audit.train.fingerprint, "rows": sha256(training.rows.numpy().tobytes())},
+        {"training": asdict(options), "shape": asdict(module.config), "pixels": _plain(preprocessing)},
     )
+    store = ChunkStore(audit.project.audit_dir / "caches" / f"network-{bound.key()[:16]}", bound)
+    known = store.get("outputs")
+    if known is not None:
+        return known["values"]
     pixels = as_bytes(audit, audit.train).inputs
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         fresh = Baseline(module.config)
 
     def on_epoch(state: TrainingState) -> None:
-        context.chunks.put(f"{name}-epoch", state.tensors() | {"epoch": torch.tensor(state.epoch)})
+        store.put("epoch", state.tensors())
         context.report(number + state.epoch / options.epochs, count, f"Training network {number + 1} of {count}")
 
-    kept = context.chunks.get(f"{name}-epoch")
-    resume = None if kept is None else TrainingState.from_tensors(kept)
+    kept = store.get("epoch")
     train(
         fresh,
         pixels,
         evidence.labels,
         options,
         normalise=preprocessing.normalise,
-        rows=rows,
-        resume=resume,
+        rows=training.rows,
+        resume=None if kept is None else TrainingState.from_tensors(kept),
         on_epoch=on_epoch,
     )
-    return _log_probabilities(fresh, pixels, watched, preprocessing)
+    found = _log_probabilities(fresh, pixels, preprocessing)
+    store.put("outputs", {"values": found})
+    store.drop("epoch")
+    return found
+
+
+def _shape(evidence: Evidence) -> tuple[Baseline, PixelPreprocessing]:
+    """Return the audited network and how it reads images. Raises ModelError where it is not the built-in one."""
+    model = evidence.audit.model
+    if not (isinstance(model.module, Baseline) and isinstance(model.preprocessing, PixelPreprocessing)):
+        raise ModelError(
+            f"A model of kind {model.kind} cannot be retrained here: how it was trained is not known.",
+            hint="Search without networks: heads on its features leave rows out in seconds.",
+        )
+    return model.module, model.preprocessing
+
+
+def _plain(preprocessing: PixelPreprocessing) -> dict[str, Option]:
+    """Return the preprocessing as JSON holds it."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(preprocessing).items()}
 
 
 @torch.inference_mode()
-def _log_probabilities(module: Baseline, pixels: Tensor, rows: Tensor, preprocessing: PixelPreprocessing) -> Tensor:
+def _log_probabilities(module: Baseline, pixels: Tensor, preprocessing: PixelPreprocessing) -> Tensor:
+    """Return (n, c) of the mean probability of an image and, in colour, its mirrored copy."""
     found = []
-    for start, stop in slices(len(rows), EVALUATION_BATCH):
-        images = preprocessing.normalise(pixels[rows[start:stop]]).contiguous(memory_format=torch.channels_last)
+    for start, stop in slices(len(pixels), EVALUATION_BATCH):
+        images = preprocessing.normalise(pixels[start:stop]).contiguous(memory_format=torch.channels_last)
         seen = [images, images.flip(3)] if preprocessing.channels == 3 else [images]
         found.append(torch.logsumexp(torch.stack([module(x).log_softmax(1) for x in seen]), 0) - math.log(len(seen)))
     return torch.cat(found)

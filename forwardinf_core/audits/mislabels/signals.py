@@ -28,7 +28,7 @@ SIGNALS: dict[str, str] = {
     "class_groups": "how much the row hurts the trusted rows of the class that it hurts most",
     "aum": "minus the mean margin over the checkpoints",
     "retrained": "loss under networks that were trained without the row",
-    "networks": "loss of the mean probability of several networks and mirrored images",
+    "networks": "loss of the mean probability of the audited and further networks, and of mirrored images",
 }
 TRUSTED_ONLY = ("mirrored", "curvature", "class_groups")
 IMAGES_ONLY = ("patches", "retrained", "networks")
