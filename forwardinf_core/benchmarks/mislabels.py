@@ -19,7 +19,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.fitting import FitOptions, kept_pixels, suitable_preprocessing
 from forwardinf_core.audits.mislabels import ranking
-from forwardinf_core.audits.mislabels.evidence import PATCH_MEMBERS, Evidence
+from forwardinf_core.audits.mislabels.evidence import MEMBERS, Evidence
 from forwardinf_core.audits.mislabels.heads import merged
 from forwardinf_core.audits.mislabels.keeping import judge
 from forwardinf_core.audits.mislabels.patches import patch_features
@@ -28,7 +28,7 @@ from forwardinf_core.audits.mislabels.signals import TRUSTED_ONLY, all_signals
 from forwardinf_core.audits.mislabels.smoother import Smoother
 from forwardinf_core.audits.mislabels.trusted import Trusted, features_of
 from forwardinf_core.audits.opening import load_audit
-from forwardinf_core.benchmarks.mislabels_sets import Problem
+from forwardinf_core.benchmarks.mislabels_sets import FROM_TEST, Problem
 from forwardinf_core.jobs.context import JobContext, Progress
 from forwardinf_core.jobs.run import run_here
 from forwardinf_core.projects.load import open_project
@@ -103,7 +103,9 @@ def measure_patches(problem: Problem, *, seed: int, report: Report) -> Line:
     context = context_of(problem, "no model", seed, report)
     pixels = kept_pixels(context, project, rows, suitable_preprocessing(rows, FitOptions(seed=seed)))
     labels = torch.from_numpy(rows.labels.copy())
-    members = [Smoother.fit(patch_features(pixels, seed=seed + n), seed=seed + n) for n in range(PATCH_MEMBERS)]
+    members = [
+        Smoother.fit(patch_features(pixels, seed=seed + n), seed=seed + n) for n in range(MEMBERS[ranking.PATCHES])
+    ]
     opinions = [member.left_out(labels, len(rows.classes)) for member in members]
     return judged(problem, "patches", [merged(opinions, labels).loss().numpy()])
 
@@ -162,7 +164,10 @@ def _with_trusted(
 
 
 def _drawn(audit: Audit, features: torch.Tensor, count: int, draw: int) -> Trusted:
-    rows = np.random.default_rng([20240808, draw]).choice(len(audit.test), count, replace=False)
+    searched = set(audit.train_ids)
+    others = [row for row, row_id in enumerate(audit.test_ids) if f"{FROM_TEST}{row_id}" not in searched]
+    count = min(count, len(others) // 2)  # draws of nearly all rows would be one and the same draw
+    rows = np.asarray(np.random.default_rng([20240808, draw]).choice(others, count, replace=False))
     ids = tuple(str(audit.test.ids[row]) for row in rows.tolist())
     return Trusted(ids, torch.from_numpy(audit.test.labels[rows].copy()), features[torch.from_numpy(rows)], ())
 

@@ -1,4 +1,4 @@
-"""Image sets with known wrong labels as projects: CIFAR-10N's human errors, planted flips, crowd-reviewed test rows.
+"""Images and texts with known wrong labels as projects: CIFAR-10N's human errors, planted flips, crowd-reviewed rows.
 
 Each problem is a folder with project.yaml, made once: ``train.parquet`` with the given labels and ``truth`` (−1 where
 nobody knows), ``test.parquet`` with clean ones, from which trusted rows are drawn as well.
@@ -19,13 +19,22 @@ from forwardinf_core.errors import DataError
 FLIPPED = 0.1  # of the rows, in the sets with planted errors
 PLANT_SEED = 20240807
 UNKNOWN = -1
-FOLDERS = {"cifar10n": "cifar10n", "mnist": "mnist", "fashion": "fashion_mnist"}
+FROM_TEST = "test-"  # before the id of a test row that is searched as a training row
+FOLDERS = {
+    "cifar10n": "cifar10n",
+    "mnist": "mnist",
+    "fashion": "fashion_mnist",
+    "trec": "text_trec",
+    "imdb": "text_imdb",
+}
+TEXTS = ("trec", "imdb")
 CIFAR_LABELS = ("label_random1", "label_aggre", "label_worst", "label_random2")
 NAMES = (
     *(f"cifar10n-{label}" for label in CIFAR_LABELS),
-    *(f"{name}-{kind}" for name in ("mnist", "fashion") for kind in ("uniform", "by-class")),
+    *(f"{name}-{kind}" for name in ("mnist", "fashion", "trec") for kind in ("uniform", "by-class")),
     "cifar10n-reviewed",
     "mnist-reviewed",
+    "imdb-reviewed",
 )
 """``label_random2`` is the set that options were chosen on; the others are reported."""
 
@@ -38,6 +47,7 @@ class Problem:
     folder: Path
     wrong: NDArray[np.bool_]
     known: NDArray[np.bool_]
+    is_text: bool
 
 
 def make_problem(name: str, data: Path, work: Path) -> Problem:
@@ -48,14 +58,17 @@ def make_problem(name: str, data: Path, work: Path) -> Problem:
     folder = work / name
     if not (folder / "project.yaml").is_file():
         train, test = (_table(data / FOLDERS[source] / f"{split}.parquet") for split in ("train", "test"))
-        rows = _reviewed(train, test, source, data) if kind == "reviewed" else _given(train, kind)
+        if name == "imdb-reviewed":
+            rows = _reviewed_texts(train)
+        else:
+            rows = _reviewed(train, test, source, data) if kind == "reviewed" else _given(train, kind, source)
         folder.mkdir(parents=True, exist_ok=True)
         rows.to_parquet(folder / "train.parquet")
-        test[["id", "image", "label"]].to_parquet(folder / "test.parquet")
-        (folder / "project.yaml").write_text(yaml.safe_dump(_project(name), sort_keys=False), encoding="utf-8")
+        test[["id", content_of(source), "label"]].to_parquet(folder / "test.parquet")
+        (folder / "project.yaml").write_text(yaml.safe_dump(_project(name, source), sort_keys=False), encoding="utf-8")
     table = pd.read_parquet(folder / "train.parquet", columns=["label", "truth"])
     given, truth = table["label"].to_numpy(), table["truth"].to_numpy()
-    return Problem(name, folder, (given != truth) & (truth != UNKNOWN), truth != UNKNOWN)
+    return Problem(name, folder, (given != truth) & (truth != UNKNOWN), truth != UNKNOWN, source in TEXTS)
 
 
 def flipped(labels: NDArray[np.int64], kind: str, n_classes: int) -> NDArray[np.int64]:
@@ -68,10 +81,23 @@ def flipped(labels: NDArray[np.int64], kind: str, n_classes: int) -> NDArray[np.
     return found
 
 
-def _given(train: pd.DataFrame, kind: str) -> pd.DataFrame:
+def content_of(source: str) -> str:
+    """Return the column that holds what a row shows."""
+    return "text" if source in TEXTS else "image"
+
+
+def _given(train: pd.DataFrame, kind: str, source: str) -> pd.DataFrame:
     truth = train["label"].to_numpy(np.int64)
     given = train[kind].to_numpy(np.int64) if kind in train else flipped(truth, kind, int(truth.max()) + 1)
-    return pd.DataFrame({"id": train["id"].astype(str), "image": train["image"], "label": given, "truth": truth})
+    shown = content_of(source)
+    return pd.DataFrame({"id": train["id"].astype(str), shown: train[shown], "label": given, "truth": truth})
+
+
+def _reviewed_texts(train: pd.DataFrame) -> pd.DataFrame:
+    """Return reviews of two classes; truth is known of those that a crowd judged and agreed on."""
+    given, verdict = train["label"].to_numpy(np.int64), train["verdict"]
+    truth = np.where(verdict == "label_right", given, np.where(verdict == "label_wrong", 1 - given, UNKNOWN))
+    return pd.DataFrame({"id": train["id"].astype(str), "text": train["text"], "label": given, "truth": truth})
 
 
 def _reviewed(train: pd.DataFrame, test: pd.DataFrame, source: str, data: Path) -> pd.DataFrame:
@@ -85,7 +111,7 @@ def _reviewed(train: pd.DataFrame, test: pd.DataFrame, source: str, data: Path) 
     wrong = np.array([verdicts[str(row)] == "label_wrong" for row in judged["id"]])
     return pd.DataFrame(
         {
-            "id": [*("train-" + train["id"].astype(str)), *("test-" + judged["id"].astype(str))],
+            "id": [*("train-" + train["id"].astype(str)), *(FROM_TEST + judged["id"].astype(str))],
             "image": [*train["image"], *judged["image"]],
             "label": np.concatenate([train["label"].to_numpy(np.int64), given]),
             # Which class is right is not needed: any other than the given one marks it as wrong.
@@ -94,11 +120,12 @@ def _reviewed(train: pd.DataFrame, test: pd.DataFrame, source: str, data: Path) 
     )
 
 
-def _project(name: str) -> dict[str, object]:
-    columns = {"kind": "parquet", "id": "id", "image": "image", "label": "label"}
+def _project(name: str, source: str) -> dict[str, object]:
+    shown = content_of(source)
+    columns = {"kind": "parquet", "id": "id", shown: shown, "label": "label"}
     return {
         "name": name,
-        "task": "image-classification",
+        "task": f"{shown}-classification",
         "model": {"kind": "baseline", "path": "model/"},
         "train": {"path": "train.parquet", **columns},
         "test": {"path": "test.parquet", **columns},
@@ -107,5 +134,5 @@ def _project(name: str) -> dict[str, object]:
 
 def _table(path: Path) -> pd.DataFrame:
     if not path.is_file():
-        raise DataError(f"{path} is not there.", hint="Give the folder that holds cifar10n, mnist and fashion_mnist.")
+        raise DataError(f"{path} is not there.", hint=f"Give the folder that holds {', '.join(FOLDERS.values())}.")
     return pd.read_parquet(path)

@@ -129,7 +129,7 @@ def kills(
 
 
 def mislabels(
-    data: Annotated[Path, typer.Argument(help="The folder that holds cifar10n, mnist, fashion_mnist, label_review.")],
+    data: Annotated[Path, typer.Argument(help="The folder that holds cifar10n, mnist and the other sets.")],
     work: Annotated[Path, typer.Argument(help="A folder for projects and models; a second run goes on from it.")],
     problem: Annotated[
         list[str] | None, typer.Option("--set", help="A set by name; all reported ones without.")
@@ -142,7 +142,7 @@ def mislabels(
     without_model: Annotated[bool, typer.Option("--without-model", help="Only the patches: no training.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """How well every signal finds known wrong labels, on CIFAR-10N, MNIST and Fashion-MNIST."""
+    """How well every signal finds known wrong labels: CIFAR-10N, MNIST, Fashion-MNIST, TREC and IMDB."""
     from forwardinf_core.benchmarks.mislabels import measure, measure_patches
     from forwardinf_core.benchmarks.mislabels_sets import NAMES, make_problem
 
@@ -151,6 +151,8 @@ def mislabels(
     with progress_line(quiet=as_json) as report:
         for name in chosen:
             found = make_problem(name, data, work)
+            if without_model and found.is_text:
+                continue  # patches are of images
             if without_model:
                 lines.append(measure_patches(found, seed=seed, report=report))
                 continue

@@ -14,6 +14,7 @@ from forwardinf_core.audits.mislabels.opinions import KEPT, Opinion
 from forwardinf_core.audits.mislabels.patches import patch_features
 from forwardinf_core.audits.mislabels.planted import Calibration, plant, raised
 from forwardinf_core.audits.mislabels.smoother import RIDGE, Smoother
+from forwardinf_core.audits.mislabels.words import word_features
 
 
 def clouds(
@@ -179,6 +180,28 @@ def test_patches_tell_stripes_apart_without_labels() -> None:
     assert roc_auc_score(flipped, loss) > 0.98
 
 
+def test_words_tell_subjects_apart_without_labels() -> None:
+    generator = np.random.default_rng(0)
+    subjects = (["river", "bridge", "water", "boat", "shore"], ["oven", "bread", "flour", "salt", "yeast"])
+    labels = torch.arange(120) % 2
+    texts = [
+        " ".join(generator.choice(subjects[label], 4)) + f" and the only{number}"
+        for number, label in enumerate(labels.tolist())
+    ]
+    flipped = torch.from_numpy(generator.random(120) < 0.1)
+    features = word_features(texts, seed=0)
+    assert features is not None
+    torch.testing.assert_close(features.norm(dim=1), torch.ones(120))
+    loss = Smoother.fit(features, seed=0).left_out(torch.where(flipped, 1 - labels, labels), 2).loss()
+    assert roc_auc_score(flipped, loss) > 0.98
+
+
+@pytest.mark.parametrize("texts", [["one", "two", "three"], ["", " ", "…"], ["the same"] * 5])
+def test_texts_that_share_no_words_have_no_features_of_words(texts: list[str]) -> None:
+    features = word_features(texts, seed=0)
+    assert features is None or bool(torch.isfinite(features).all())
+
+
 def test_ranks_are_weighted_over_the_signals_there_are() -> None:
     first, second = np.array([1.0, 2.0, 3.0], np.float32), np.array([3.0, 2.0, 1.0], np.float32)
     mixed = ranking.combined({"a": first, "b": second}, {"a": 2.0, "b": 1.0, "absent": 5.0})
@@ -197,5 +220,7 @@ def test_a_side_that_misses_planted_errors_does_not_vote() -> None:
     poor = np.random.default_rng(0).random(200).astype(np.float32)
     assert ranking.voting([({"patches": good, "held_out": good}, planted)]) == ("patches", "held_out")
     assert ranking.voting([({"patches": poor, "held_out": good}, planted)]) == ("held_out",)
-    assert ranking.weights_of(("held_out",)).keys() == ranking.WEIGHTS.keys() - {"patches"}
+    assert ranking.voting([({"patches": poor, "held_out": good}, planted)], by_heart=True) == ("patches", "held_out")
+    assert ranking.voting([({"words": good, "held_out": poor}, planted)], by_heart=True) == ("words",)
+    assert ranking.weights_of(("held_out",)).keys() == ranking.WEIGHTS.keys() - {"patches", "words"}
     assert "mirrored" not in ranking.weights_of(("patches",))

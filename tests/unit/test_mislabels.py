@@ -22,6 +22,7 @@ from forwardinf_core.datasets.views import Relabelled, Subset
 from forwardinf_core.errors import DataError
 from forwardinf_core.models.training import TrainingOptions
 from forwardinf_core.store.runs import list_runs
+from tests.unit.text_cases import WRONG_COPY
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,12 @@ def test_rows_whose_labels_are_mostly_wrong_get_a_warning(digits_audit: Audit) -
 
 @pytest.mark.parametrize(
     ("method", "sentence"),
-    [("mirrored", "needs trusted rows"), ("aum", "needs checkpoints"), ("networks", "computed on request")],
+    [
+        ("mirrored", "needs trusted rows"),
+        ("words", "is for texts"),
+        ("aum", "needs checkpoints"),
+        ("networks", "computed on request"),
+    ],
 )
 def test_a_signal_that_needs_more_says_what(digits_audit: Audit, capsys, method: str, sentence: str) -> None:
     assert main(["mislabels", str(digits_audit.folder), "--method", method]) == 2
@@ -168,12 +174,26 @@ def test_trusted_rows_are_used_and_what_is_wrong_with_them_is_said(project_with_
     assert np.mean(agree) > 0.7
 
 
+def test_a_wrong_label_of_a_text_is_found_by_its_words(text_audit: Audit) -> None:
+    found = suspects_now(text_audit)
+    assert "words" in found.signals
+    assert "patches" not in found.signals
+    assert found.ids[found.ranking[0]] == WRONG_COPY
+    assert found.classes[found.suggested[found.ranking[0]]] == "person"
+
+
 def test_networks_are_trained_on_request(digits_audit: Audit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "project"
     shutil.copytree(digits_audit.folder, folder, ignore=shutil.ignore_patterns(".audit", "demo.json"))
     brief = TrainingOptions(epochs=4, shift=1)
     monkeypatch.setattr(networks, "training_options", lambda *_: brief)
     found = suspects_now(load_audit(folder), FindOptions(networks=1, retrained=2))
+    trained = sorted((folder / ".audit" / "caches").glob("network-*/outputs.safetensors"))
+    assert len(trained) == 3
+    written = [path.stat().st_mtime_ns for path in trained]
+    again = suspects_now(load_audit(folder), FindOptions(networks=1, retrained=2, seed=0, folds=4))
+    assert [path.stat().st_mtime_ns for path in trained] == written  # another search trains nothing anew
+    np.testing.assert_array_equal(again.signals["networks"], found.signals["networks"])
     wrong = planted(digits_audit)
     assert roc_auc_score(wrong, found.signals["networks"]) > 0.9
     assert roc_auc_score(wrong, found.signals["retrained"]) > 0.9

@@ -15,19 +15,22 @@ from torch import Tensor
 from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.fitting import FitOptions, kept_pixels, suitable_preprocessing
 from forwardinf_core.audits.head_influence import head_influence
-from forwardinf_core.audits.mislabels import heads, mirrored, neighbours, second_opinion
+from forwardinf_core.audits.mislabels import heads, mirrored, neighbours, ranking, second_opinion
 from forwardinf_core.audits.mislabels.heads import Head
 from forwardinf_core.audits.mislabels.opinions import Opinion
 from forwardinf_core.audits.mislabels.patches import patch_features
 from forwardinf_core.audits.mislabels.planted import plant
 from forwardinf_core.audits.mislabels.smoother import Smoother
 from forwardinf_core.audits.mislabels.trusted import Trusted
+from forwardinf_core.audits.mislabels.words import word_features
+from forwardinf_core.datasets.rows import texts_of
 from forwardinf_core.influence.head import FEATURES, HeadNetwork
 from forwardinf_core.influence.network import slices
 from forwardinf_core.jobs.context import JobContext
 
 LARGEST_PATCHED = 32  # pixels; patches of larger images are taken from a reduced copy
-PATCH_MEMBERS = 2  # draws of patches and landmarks whose probabilities are averaged
+MEMBERS = {ranking.PATCHES: 2, ranking.WORDS: 1}  # draws of patches and landmarks whose probabilities are averaged
+BY_HEART = 0.05  # of accuracy, on training rows above what test rows let expect
 MOST_GROUPS = 50  # classes up to which each class of the trusted set is a group of its own
 
 Tensors = dict[str, Tensor]
@@ -105,6 +108,19 @@ class Evidence:
             ]
         )
 
+    def by_heart(self, share_wrong: float) -> bool:
+        """Say whether the model has learnt its rows by heart, or nobody can know.
+
+        A model that has not is right as often as on test rows, where the label is right: 1 − ``share_wrong`` of them.
+        """
+        said = self.audit.predictions()
+        known = said.label >= 0
+        if not known.any():
+            return True
+        elsewhere = float((said.prediction == said.label)[known].mean())
+        here = float((self.own().classes[:, 0] == self.labels).float().mean())
+        return here - elsewhere * (1.0 - share_wrong) > BY_HEART
+
     def penalty(self) -> float:
         """Return the heads' penalty, chosen on the first fold."""
 
@@ -141,25 +157,40 @@ class Evidence:
 
         return self.part("nearest", compute)["rows"].long()
 
-    def patches(self, labels: Tensor | None = None) -> Opinion | None:
-        """Return the leave-one-out opinion of classifiers on image patches; None for rows that are no images."""
-        if self.audit.train.content != "image":
-            return None
-        judged = self.labels if labels is None else labels
-        members = [self._smoother(number) for number in range(PATCH_MEMBERS)]
-        return heads.merged([member.left_out(judged, self.n_classes) for member in members], judged)
+    @property
+    def content(self) -> str:
+        """The signal that reads the rows themselves, whatever the model thinks of them."""
+        return ranking.PATCHES if self.audit.train.content == "image" else ranking.WORDS
 
-    def _smoother(self, number: int) -> Smoother:
+    def on_content(self, labels: Tensor | None = None) -> Opinion | None:
+        """Return the leave-one-out opinion of classifiers on patches or words; None where texts share no words."""
+        judged = self.labels if labels is None else labels
+        members = [self._smoother(number) for number in range(MEMBERS[self.content])]
+        opinions = [member.left_out(judged, self.n_classes) for member in members if member is not None]
+        return heads.merged(opinions, judged) if opinions else None
+
+    def _smoother(self, number: int) -> Smoother | None:
+        seed = self.seed + number
+
         def compute() -> Tensors:
-            preprocessing = suitable_preprocessing(self.audit.train, FitOptions(seed=self.seed))
-            preprocessing = replace(preprocessing, size=min(preprocessing.size, LARGEST_PATCHED))
-            pixels = kept_pixels(self.context, self.audit.project, self.audit.train, preprocessing)
-            seed = self.seed + number
-            found = Smoother.fit(patch_features(pixels, seed=seed, report=self.report("Comparing patches")), seed=seed)
+            features = self._content_features(seed)
+            if features is None:
+                return {}
+            found = Smoother.fit(features, seed=seed)
             return {"root": found.root, "leverage": found.leverage}
 
         kept = self.part(f"smoother-{number}", compute)
-        return Smoother(kept["root"], kept["leverage"])
+        return Smoother(kept["root"], kept["leverage"]) if kept else None
+
+    def _content_features(self, seed: int) -> Tensor | None:
+        train = self.audit.train
+        if train.content == "text":
+            self.context.report(0, 1, "Comparing words")
+            return word_features([texts_of(train).text(position) for position in range(len(train))], seed=seed)
+        preprocessing = suitable_preprocessing(train, FitOptions(seed=self.seed))
+        preprocessing = replace(preprocessing, size=min(preprocessing.size, LARGEST_PATCHED))
+        pixels = kept_pixels(self.context, self.audit.project, train, preprocessing)
+        return patch_features(pixels, seed=seed, report=self.report("Comparing patches"))
 
     def halves(self) -> Opinion | None:
         """Return what the model's head says after learning the other half of the rows a little."""
@@ -281,9 +312,9 @@ class Evidence:
                 "rows": torch.from_numpy(copy.rows),
                 "held_out": self.held_out(labels, f"held-out-planted-{draw}").loss(),
             }
-            patches = self.patches(labels)
-            if patches is not None:
-                found["patches"] = patches.loss()
+            seen = self.on_content(labels)
+            if seen is not None:
+                found[self.content] = seen.loss()
             return found
 
         return self.part(f"planted-{draw}", compute)

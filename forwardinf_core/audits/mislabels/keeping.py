@@ -98,17 +98,21 @@ def judge(evidence: Evidence, signals: dict[str, NDArray[np.float32]]) -> Judgem
     for draw in range(DRAWS):
         arrays = {name: values.numpy() for name, values in evidence.planted(draw).items()}
         copies.append((arrays, arrays.pop("rows")))
-    sides = ranking.voting(copies)
+    # The content counts better: no network that could have learnt the errors has a part in it.
+    counted = _chance(copies, signals, (evidence.content,)) if evidence.content in signals else None
+    by_heart = counted is not None and evidence.by_heart(float(counted.mean()))
+    sides = ranking.voting(copies, by_heart=by_heart)
     chance = _chance(copies, signals, sides)
-    if ranking.PATCHES in sides:  # they count better: no network that could have learnt the errors has a part in them
-        chance = raised(chance, float(_chance(copies, signals, (ranking.PATCHES,)).sum()))
+    content = evidence.content in sides
+    if content and counted is not None:
+        chance = raised(chance, float(counted.sum()))
     weights = ranking.weights_of(sides)
     opinions = []
     if ranking.HELD_OUT in sides:
         opinions.append(evidence.held_out())
-    patches = evidence.patches() if ranking.PATCHES in sides else None
-    if patches is not None:
-        opinions.append(patches)
+    seen = evidence.on_content() if content else None
+    if seen is not None:
+        opinions.append(seen)
     return Judgement(
         sides,
         {name: weight for name, weight in weights.items() if name in signals},

@@ -2,8 +2,9 @@
 
 Ranks, because losses, shares of neighbours and margins have no common scale. The weights were chosen on labels that no
 reported figure uses (docs/mislabels.md), and every run records them. One thing is decided on the rows at hand, without
-their truth: where errors planted in a copy show that the model's features or the patches are far behind the other, the
-weaker side does not vote.
+their truth: where errors planted in a copy show that the model's features or the rows' content are far behind, the
+weaker side does not vote. A model that has learnt its rows by heart finds planted errors too easily, for it has learnt
+the true label of each; the content then keeps its vote.
 """
 
 from __future__ import annotations
@@ -15,15 +16,18 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 
-PATCHES, HELD_OUT = "patches", "held_out"
+PATCHES, WORDS, HELD_OUT = "patches", "words", "held_out"
+CONTENT = (PATCHES, WORDS)  # the sides that no label has taught; a project has one of them
 SIDES: Mapping[str, tuple[str, ...]] = {
     PATCHES: (PATCHES,),
+    WORDS: (WORDS,),
     HELD_OUT: (HELD_OUT, "mirrored_halves", "mirrored"),
 }
 """Signals by the left-out model that stands for them on a copy with planted errors."""
 
 WEIGHTS: Mapping[str, float] = {
     PATCHES: 1.0,
+    WORDS: 1.0,
     HELD_OUT: 0.5,
     "mirrored_halves": 0.25,
     "mirrored": 0.5,
@@ -47,15 +51,18 @@ def combined(signals: Signals, weights: Mapping[str, float]) -> NDArray[np.float
     return np.asarray(total, np.float32)
 
 
-def voting(copies: Sequence[tuple[Signals, NDArray[np.bool_]]]) -> tuple[str, ...]:
-    """Return the sides that vote: each copy with planted errors is given as its signals and which rows were planted."""
+def voting(copies: Sequence[tuple[Signals, NDArray[np.bool_]]], *, by_heart: bool = False) -> tuple[str, ...]:
+    """Return the sides that vote: each copy with planted errors is given as its signals and which rows were planted.
+
+    ``by_heart``: the model has learnt its rows by heart.
+    """
     quality = {
         side: float(np.mean([roc_auc_score(planted, signals[side]) for signals, planted in copies]))
         for side in SIDES
         if side in copies[0][0]
     }
     best = max(quality.values())
-    return tuple(side for side, value in quality.items() if value >= best - BEHIND)
+    return tuple(side for side, value in quality.items() if value >= best - BEHIND or (by_heart and side in CONTENT))
 
 
 def weights_of(sides: Sequence[str]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.mislabels.reasons import NEAR_EMPTY
-from forwardinf_core.audits.mislabels.signals import DEFAULT, IMAGES_ONLY, SIGNALS, TRUSTED_ONLY
+from forwardinf_core.audits.mislabels.signals import DEFAULT, IMAGES_ONLY, SIGNALS, TEXTS_ONLY, TRUSTED_ONLY
 from forwardinf_core.datasets.identity import listed
 from forwardinf_core.datasets.rows import DataRows
 from forwardinf_core.errors import DataError
@@ -51,6 +51,8 @@ def check_request(audit: Audit, method: str, *, retrained: int, networks: int) -
         )
     if (method in IMAGES_ONLY or retrained or networks) and audit.train.content != "image":
         raise DataError("Patches and retrained networks are for images.", hint="Ask for another signal.")
+    if method in TEXTS_ONLY and audit.train.content != "text":
+        raise DataError(f"The signal {method} is for texts.", hint="Ask for another signal.")
     if method == "aum" and not audit.project.config.checkpoints:
         raise DataError("The signal aum needs checkpoints.", hint="List them as checkpoints: in project.yaml.")
     if (method == "retrained" and not retrained) or (method == "networks" and not networks):

@@ -20,6 +20,7 @@ SIGNALS: dict[str, str] = {
     "held_out_margin": "log-odds of the likeliest other class under those heads",
     "neighbours": "share of the 100 nearest rows with another label",
     "patches": "leave-one-out loss of a kernel classifier on image patches, without the audited model",
+    "words": "leave-one-out loss of a kernel classifier on words, without the audited model",
     "confident_learning": "cleanlab's normalised margin on the probabilities of the held-out heads",
     "self_influence": "influence of the row on itself through the head's curvature",
     "mirrored_halves": "loss after the head has learnt the other half of the rows a little",
@@ -32,6 +33,7 @@ SIGNALS: dict[str, str] = {
 }
 TRUSTED_ONLY = ("mirrored", "curvature", "class_groups")
 IMAGES_ONLY = ("patches", "retrained", "networks")
+TEXTS_ONLY = ("words",)
 
 
 def all_signals(evidence: Evidence, *, retrained: int, n_networks: int) -> dict[str, Tensor]:
@@ -47,7 +49,7 @@ def all_signals(evidence: Evidence, *, retrained: int, n_networks: int) -> dict[
         "confident_learning": evidence.confident(held_out)[0],
     }
     further: dict[str, Callable[[], Tensor | None]] = {
-        "patches": lambda: _loss(evidence.patches()),
+        evidence.content: lambda: _loss(evidence.on_content()),
         "self_influence": evidence.self_influence,
         "mirrored_halves": lambda: _loss(evidence.halves()),
         "mirrored": lambda: _loss(step[0] if (step := evidence.trusted_step()) else None),
