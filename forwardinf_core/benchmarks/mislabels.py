@@ -22,12 +22,12 @@ from forwardinf_core.audits.mislabels import ranking
 from forwardinf_core.audits.mislabels.evidence import MEMBERS, Evidence
 from forwardinf_core.audits.mislabels.heads import merged
 from forwardinf_core.audits.mislabels.keeping import judge
-from forwardinf_core.audits.mislabels.patches import patch_features
 from forwardinf_core.audits.mislabels.requirements import checked_labels
 from forwardinf_core.audits.mislabels.signals import TRUSTED_ONLY, all_signals
 from forwardinf_core.audits.mislabels.smoother import Smoother
 from forwardinf_core.audits.mislabels.trusted import Trusted, features_of
 from forwardinf_core.audits.opening import load_audit
+from forwardinf_core.audits.patches import patch_features
 from forwardinf_core.benchmarks.mislabels_sets import FROM_TEST, Problem
 from forwardinf_core.jobs.context import JobContext, Progress
 from forwardinf_core.jobs.run import run_here

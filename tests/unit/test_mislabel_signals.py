@@ -11,10 +11,10 @@ from torch import Tensor
 
 from forwardinf_core.audits.mislabels import heads, mirrored, neighbours, ranking, second_opinion
 from forwardinf_core.audits.mislabels.opinions import KEPT, Opinion
-from forwardinf_core.audits.mislabels.patches import patch_features
 from forwardinf_core.audits.mislabels.planted import Calibration, plant, raised
 from forwardinf_core.audits.mislabels.smoother import RIDGE, Smoother
 from forwardinf_core.audits.mislabels.words import word_features
+from forwardinf_core.audits.patches import patch_features
 
 
 def clouds(

@@ -36,7 +36,7 @@ from forwardinf_core.store.binding import Binding, Option
 from forwardinf_core.store.runs import RunRecord, find_run, save_run
 
 KIND = "leakage"
-VERSION = 1  # rises when the same options would give other records
+VERSION = 2  # rises when the same options would give other records
 KEPT = 5  # training rows kept for each test row, the likeliest first
 
 

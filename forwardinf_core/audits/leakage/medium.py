@@ -15,12 +15,13 @@ from PIL import Image
 from torch import Tensor
 
 from forwardinf_core.audits.leakage import altered_pictures, altered_texts, pictures, wordings
+from forwardinf_core.audits.patches import Dictionary
 from forwardinf_core.audits.queries import Queries
 from forwardinf_core.datasets.rows import Content, DataRows, images_of, texts_of
 from forwardinf_core.influence.objective import Batch
 from forwardinf_core.models.audit_model import AuditModel
 
-HASH, GREY = "hash", "grey"  # of pictures
+HASH, GREY, PATCHES = "hash", "grey", "patches"  # of pictures
 LETTERS, WORDS = "letters", "words"  # of texts
 BITS = 64  # of a perceptual hash
 ROUNDING = 1e-6
@@ -32,7 +33,7 @@ Alteration = tuple[str, np.random.Generator]
 class Items(Protocol):
     """Some rows of one kind, in memory."""
 
-    def seen(self) -> dict[str, Tensor]:
+    def seen(self, dictionary: Dictionary | None, /) -> dict[str, Tensor]:
         """Return their content as numbers, by signal, each (n, …)."""
         ...
 
@@ -59,10 +60,12 @@ class Pictures:
 
     images: tuple[Image.Image, ...]
 
-    def seen(self) -> dict[str, Tensor]:
+    def seen(self, dictionary: Dictionary | None, /) -> dict[str, Tensor]:
+        assert dictionary is not None
         return {
             HASH: torch.from_numpy(pictures.hashes(self.images)),
             GREY: torch.from_numpy(pictures.grey_pictures(self.images)),
+            PATCHES: pictures.patches(self.images, dictionary),
         }
 
     def inputs(self, model: AuditModel) -> Batch:
@@ -86,7 +89,7 @@ class Texts:
 
     texts: tuple[str, ...]
 
-    def seen(self) -> dict[str, Tensor]:
+    def seen(self, _dictionary: Dictionary | None, /) -> dict[str, Tensor]:
         return {
             LETTERS: torch.from_numpy(wordings.letter_bits(self.texts)),
             WORDS: torch.from_numpy(wordings.word_bits(self.texts)),
@@ -123,6 +126,14 @@ class Medium:
     twin: Mapping[str, float]
     close: Mapping[str, float]
     turns: bool
+
+
+def dictionary_of(train: DataRows) -> Dictionary | None:
+    """Return the patches that pictures are compared with, drawn from the training rows; None for texts."""
+    if train.content != "image":
+        return None
+    drawn = np.random.default_rng(0).permutation(len(train))[: pictures.SAMPLED].tolist()
+    return pictures.dictionary([images_of(train).image(position) for position in sorted(drawn)])
 
 
 def medium_of(content: Content) -> Medium:

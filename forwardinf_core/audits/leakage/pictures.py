@@ -1,7 +1,8 @@
-"""What two images have in common whatever a model thinks of them: a perceptual hash, and a small grey picture.
+"""What two images have in common whatever a model thinks of them: a perceptual hash, a small grey picture, patches.
 
 The grey picture has mean 0 and length 1, so the product of two of them is the correlation of their pixels, which no
 change of brightness or contrast touches. The hash is imagehash's DCT hash as ±1, so that a product counts equal bits.
+Which small patches are met where tolerates shifts and crops that move pixels.
 """
 
 from __future__ import annotations
@@ -10,11 +11,16 @@ from collections.abc import Sequence
 
 import imagehash
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from torch import Tensor
+
+from forwardinf_core.audits.patches import Dictionary
 
 GREY_SIDE = 16  # pixels
 HASH_SIDE = 8  # bits a side: 64 bits
+PATCHED_SIDE, PATCHES, PATCH_GRID, SAMPLED = 32, 64, 4, 500  # pixels; patches; cells a side; images they are drawn from
 FLAT = 1e-3  # grey levels of deviation below which a picture is one colour and correlates with nothing
 
 
@@ -32,6 +38,24 @@ def grey_pictures(images: Sequence[Image.Image]) -> NDArray[np.float32]:
     values -= values.mean(1, keepdims=True)
     length = np.linalg.norm(values, axis=1, keepdims=True)
     return np.where(length > FLAT * GREY_SIDE, values / np.maximum(length, FLAT), 0.0).astype(np.float32)
+
+
+def dictionary(images: Sequence[Image.Image]) -> Dictionary:
+    """Return patches drawn from images."""
+    return Dictionary.of(_pixels(images), count=PATCHES, stride=1, seed=0)
+
+
+def patches(images: Sequence[Image.Image], found: Dictionary) -> Tensor:
+    """Return how clearly each patch is met in each cell of each image, (n, 2,048) where there are 64 patches."""
+    with torch.inference_mode():
+        pixels = _pixels(images).float().contiguous(memory_format=torch.channels_last)
+        return found.matches(pixels, PATCH_GRID)
+
+
+def _pixels(images: Sequence[Image.Image]) -> Tensor:
+    size = (PATCHED_SIDE, PATCHED_SIDE)
+    small = [np.asarray(image.convert("RGB").resize(size, Image.Resampling.BILINEAR)) for image in images]
+    return torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2)
 
 
 def mirrored(image: Image.Image) -> Image.Image:

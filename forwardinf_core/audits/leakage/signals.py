@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from forwardinf_core.audits.leakage.medium import GREY, HASH, LETTERS, WORDS
+from forwardinf_core.audits.leakage.medium import GREY, HASH, LETTERS, PATCHES, WORDS
 from forwardinf_core.audits.leakage.traces import Traces
 from forwardinf_core.influence.likeness import Space, fitted_space, plain_space
 from forwardinf_core.influence.network import slices
 from forwardinf_core.influence.probe import FEATURES, HALFWAY
 
-CONTENT_SIGNALS = (HASH, GREY, LETTERS, WORDS)
-SIGNALS = (*CONTENT_SIGNALS, HALFWAY, FEATURES)  # those a model and its rows have, in this order
+PLAIN_SIGNALS = (HASH, GREY, LETTERS, WORDS)
+SIGNALS = (*PLAIN_SIGNALS, PATCHES, HALFWAY, FEATURES)  # those a model and its rows have, in this order
 CROWD = 10  # the neighbour that "stands out" is measured from: a row may have nine copies and still stand out
 BLOCK_NUMBERS = 1 << 21  # of one signal's block of the matrix, 8 MB
 TRAIN_BLOCK = 4_096
@@ -62,8 +62,8 @@ def fit_spaces(train: Traces) -> Spaces:
     for name in SIGNALS:
         if name in train.parts:
             rows = train.parts[name]
-            content = name in CONTENT_SIGNALS
-            spaces[name] = plain_space(rows.shape[1]) if content else fitted_space(rows, whiten=name == FEATURES)
+            plain = name in PLAIN_SIGNALS
+            spaces[name] = plain_space(rows.shape[1]) if plain else fitted_space(rows, whiten=name == FEATURES)
     return _filled(spaces, train)
 
 

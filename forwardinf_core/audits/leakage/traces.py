@@ -14,16 +14,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from forwardinf_core.audits.leakage.medium import Items, medium_of
+from forwardinf_core.audits.leakage.medium import Items, dictionary_of, medium_of
 from forwardinf_core.audits.preparation import Workplace
 from forwardinf_core.audits.scopes import BATCH, BLOCK
 from forwardinf_core.datasets.rows import DataRows
 from forwardinf_core.influence.probe import OUTPUTS, Probe, middle_layer
-from forwardinf_core.models.audit_model import AuditModel
 from forwardinf_core.store.arrays import ArrayWriter, Layout, is_complete, open_tensor
 from forwardinf_core.store.binding import Binding
 
-VERSION = 1  # rises when the same rows would be described otherwise
+VERSION = 2  # rises when the same rows would be described otherwise
 
 Describe = Callable[[Items], dict[str, Tensor]]
 
@@ -45,24 +44,21 @@ class Traces:
         return Traces({name: value[start:stop] for name, value in self.parts.items()})
 
 
-def describer(model: AuditModel, probe: Probe) -> Describe:
-    """Return what describes rows: by content, and as the model sees them."""
+def describer_of(place: Workplace) -> Describe:
+    """Return what describes rows: by content, and as the model of an audit sees them."""
+    graph = place.graph()
+    probe = Probe(graph, head=place.model.head, layer=middle_layer(graph))
+    dictionary = dictionary_of(place.train)
 
     def describe(items: Items) -> dict[str, Tensor]:
-        return items.seen() | probe(items.inputs(model))
+        return items.seen(dictionary) | probe(items.inputs(place.model))
 
     return describe
 
 
-def describer_of(place: Workplace) -> Describe:
-    """Return what describes rows for the model of an audit."""
-    graph = place.graph()
-    return describer(place.model, Probe(graph, head=place.model.head, layer=middle_layer(graph)))
-
-
 def described(place: Workplace, rows: DataRows, *, mirrored: bool = False) -> Traces:
     """Return the descriptions of all rows of a split, memory-mapped; made where they are missing, in blocks."""
-    bound = _binding(place.model, rows, mirrored)
+    bound = _binding(place, rows, mirrored)
     folder = place.audit_dir / "caches" / f"traces-{bound.key()[:16]}"
     if not _is_complete(folder, bound):
         _write(folder, bound, place, rows, mirrored)
@@ -93,8 +89,8 @@ def _write(folder: Path, bound: Binding, place: Workplace, rows: DataRows, mirro
             place.context.report(done, len(rows), note)
 
 
-def _binding(model: AuditModel, rows: DataRows, mirrored: bool) -> Binding:
-    prints = {"model": model.fingerprint, "rows": rows.fingerprint}
+def _binding(place: Workplace, rows: DataRows, mirrored: bool) -> Binding:
+    prints = {"model": place.model.fingerprint, "train": place.train.fingerprint, "rows": rows.fingerprint}
     return Binding("traces", prints, {"mirrored": mirrored, "batch": BATCH}, VERSION)
 
 

@@ -18,11 +18,11 @@ from forwardinf_core.audits.head_influence import head_influence
 from forwardinf_core.audits.mislabels import heads, mirrored, neighbours, ranking, second_opinion
 from forwardinf_core.audits.mislabels.heads import Head
 from forwardinf_core.audits.mislabels.opinions import Opinion
-from forwardinf_core.audits.mislabels.patches import patch_features
 from forwardinf_core.audits.mislabels.planted import plant
 from forwardinf_core.audits.mislabels.smoother import Smoother
 from forwardinf_core.audits.mislabels.trusted import Trusted
 from forwardinf_core.audits.mislabels.words import word_features
+from forwardinf_core.audits.patches import patch_features
 from forwardinf_core.datasets.rows import texts_of
 from forwardinf_core.influence.head import FEATURES, HeadNetwork
 from forwardinf_core.influence.network import slices

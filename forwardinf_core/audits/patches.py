@@ -1,14 +1,14 @@
-r"""Features of images without training a network: how much a picture holds of some hundred small patches of its kind.
+r"""What a picture holds of some hundred small patches of its kind: features without training a network.
 
 Patches are cut at random, set to mean 0 and spread 1, whitened, and compared with every place of an image; a two-sided
-soft threshold keeps clear matches, which are averaged over a 3 × 3 grid (Coates, Ng, Lee 2011, "An analysis of
-single-layer networks in unsupervised feature learning"). Labels play no part, so a wrong one cannot be learnt by heart.
-Mirrored images are averaged in for colour only: a mirrored digit is another digit.
+soft threshold keeps clear matches, which are averaged over a grid (Coates, Ng, Lee 2011, "An analysis of single-layer
+networks in unsupervised feature learning"). Labels play no part, so a wrong one cannot be learnt by heart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -27,21 +27,53 @@ SAMPLED_IMAGES, SAMPLED_PATCHES = 1_000, 30_000
 BATCH = 50
 
 
+@dataclass(frozen=True)
+class Dictionary:
+    """Patches to compare images with, as a convolution."""
+
+    kernels: Tensor  # (count, channels, side, side)
+    offsets: Tensor  # (1, count, 1, 1)
+    stride: int
+
+    @classmethod
+    def of(cls, pixels: Tensor, *, count: int, stride: int, seed: int) -> Dictionary:
+        """Draw patches from images (n, channels, size, size) bytes."""
+        side = max(SMALLEST_SIDE, min(SIDE, pixels.shape[3] * SIDE // 32))
+        return cls(*_drawn(pixels, side, stride, count, torch.Generator().manual_seed(seed)), stride)
+
+    def matches(self, images: Tensor, grid: int) -> Tensor:
+        """Return (n, 2 · count · grid²): how clearly each patch, and its negative, is met in each cell of a grid.
+
+        ``images`` (n, channels, size, size) float32, 0 to 255.
+        """
+        side, stride = self.kernels.shape[3], self.stride
+        mean = F.avg_pool2d(images.mean(1, keepdim=True), side, stride)
+        variance = F.avg_pool2d(images.square().mean(1, keepdim=True), side, stride) - mean.square()
+        matched = F.conv2d(images, self.kernels, stride=stride) * (variance.clamp_min(0) + SOFTENED).rsqrt()
+        matched = matched + self.offsets
+        pooled = [
+            F.adaptive_avg_pool2d(F.relu(sign * matched - THRESHOLD), grid).flatten(1).sqrt() for sign in (1.0, -1.0)
+        ]
+        return torch.cat(pooled, 1)
+
+
 def patch_features(
     pixels: Tensor, *, seed: int, report: Callable[[int, int], None] = lambda _done, _total: None
 ) -> Tensor:
-    """Return (n, 18 · PATCHES) features of (n, channels, size, size) bytes, each with mean 0 and spread 1."""
-    side = max(SMALLEST_SIDE, min(SIDE, pixels.shape[3] * SIDE // 32))
+    """Return (n, 18 · PATCHES) features of (n, channels, size, size) bytes, each with mean 0 and spread 1.
+
+    Mirrored images are averaged in for colour only: a mirrored digit is another digit.
+    """
     stride = 1 if pixels.shape[3] < FINE_BELOW else 2
-    kernels, offsets = _dictionary(pixels, side, stride, torch.Generator().manual_seed(seed))
+    dictionary = Dictionary.of(pixels, count=PATCHES, stride=stride, seed=seed)
     mirrored = pixels.shape[1] == 3
     found = []
     with torch.inference_mode():
         for start, stop in slices(len(pixels), BATCH):
             images = pixels[start:stop].float().contiguous(memory_format=torch.channels_last)
-            features = _matches(images, kernels, offsets, stride)
+            features = dictionary.matches(images, GRID)
             if mirrored:
-                features = (features + _matches(images.flip(3), kernels, offsets, stride)) / 2
+                features = (features + dictionary.matches(images.flip(3), GRID)) / 2
             found.append(features)
             report(stop, len(pixels))
     features = torch.cat(found)
@@ -49,8 +81,8 @@ def patch_features(
     return features.sub_(mean).div_(spread + 1e-3)
 
 
-def _dictionary(pixels: Tensor, side: int, stride: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return convolution kernels (PATCHES, channels, side, side) and offsets: comparison with whitened patches."""
+def _drawn(pixels: Tensor, side: int, stride: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return convolution kernels (count, channels, side, side) and offsets: comparison with whitened patches."""
     channels = pixels.shape[1]
     chosen = torch.randperm(len(pixels), generator=generator)[:SAMPLED_IMAGES]
     patches = F.unfold(pixels[chosen].float(), side, stride=stride).transpose(1, 2).flatten(0, 1)
@@ -63,18 +95,9 @@ def _dictionary(pixels: Tensor, side: int, stride: int, generator: torch.Generat
     white = (patches - mean) @ whitening
     # Flat patches are nearly zero: their direction would be noise.
     strong = torch.nonzero(white.norm(dim=1) > 0.5 * white.norm(dim=1).mean()).flatten()
-    words = F.normalize(white[strong[torch.randperm(len(strong), generator=generator)[:PATCHES]]], dim=1)
-    projection = whitening @ words.T  # (d, PATCHES)
+    words = F.normalize(white[strong[torch.randperm(len(strong), generator=generator)[:count]]], dim=1)
+    projection = whitening @ words.T  # (d, count)
     offsets = -(mean @ projection)
     projection = projection - projection.mean(0)  # takes the mean of each patch away within the convolution
     kernels = projection.T.reshape(len(words), channels, side, side)
     return kernels.contiguous(memory_format=torch.channels_last), offsets.reshape(1, -1, 1, 1)
-
-
-def _matches(images: Tensor, kernels: Tensor, offsets: Tensor, stride: int) -> Tensor:
-    side = kernels.shape[3]
-    mean = F.avg_pool2d(images.mean(1, keepdim=True), side, stride)
-    variance = F.avg_pool2d(images.square().mean(1, keepdim=True), side, stride) - mean.square()
-    matched = F.conv2d(images, kernels, stride=stride) * (variance.clamp_min(0) + SOFTENED).rsqrt() + offsets
-    pooled = [F.adaptive_avg_pool2d(F.relu(sign * matched - THRESHOLD), GRID).flatten(1).sqrt() for sign in (1.0, -1.0)]
-    return torch.cat(pooled, 1)
