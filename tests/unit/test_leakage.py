@@ -76,7 +76,7 @@ def test_reasons_name_the_labels_and_the_pixels(found: Leakage) -> None:
 def test_the_check_on_the_other_half_is_stored_with_the_run(found: Leakage) -> None:
     assert found.check["n_planted"] > 100
     assert 0.0 <= float(found.check["brier"]) <= 0.3  # type: ignore[arg-type]  # a coin would have 0.25
-    assert set(found.alone) == {"hash", "grey", "halfway", "features"}
+    assert set(found.alone) == {"hash", "grey", "patches", "halfway", "features"}
 
 
 def test_an_uploaded_copy_is_recognised_and_an_altered_one_is_ranked_first(digits_audit: Audit, found: Leakage) -> None:
