@@ -16,10 +16,9 @@ from torch.nn import functional as F
 
 from forwardinf_core.influence.network import slices
 
-PATCHES = 300
+PATCHES = 150
 SIDE, SMALLEST_SIDE = 6, 3  # pixels of a patch in an image of 32, and in the smallest
-FINE_BELOW = 24  # pixels; smaller images are compared at every place, larger ones at every second
-GRID = 3
+GRID = 4
 THRESHOLD = 1.0  # in units of the whitened patches
 SOFTENED = 100.0  # variance of a patch, in squared grey levels, below which it counts as flat
 WHITENING = 0.1  # added to the eigenvalues, so that noise is not blown up
@@ -33,23 +32,22 @@ class Dictionary:
 
     kernels: Tensor  # (count, channels, side, side)
     offsets: Tensor  # (1, count, 1, 1)
-    stride: int
 
     @classmethod
-    def of(cls, pixels: Tensor, *, count: int, stride: int, seed: int) -> Dictionary:
+    def of(cls, pixels: Tensor, *, count: int, seed: int) -> Dictionary:
         """Draw patches from images (n, channels, size, size) bytes."""
         side = max(SMALLEST_SIDE, min(SIDE, pixels.shape[3] * SIDE // 32))
-        return cls(*_drawn(pixels, side, stride, count, torch.Generator().manual_seed(seed)), stride)
+        return cls(*_drawn(pixels, side, count, torch.Generator().manual_seed(seed)))
 
     def matches(self, images: Tensor, grid: int) -> Tensor:
         """Return (n, 2 · count · grid²): how clearly each patch, and its negative, is met in each cell of a grid.
 
         ``images`` (n, channels, size, size) float32, 0 to 255.
         """
-        side, stride = self.kernels.shape[3], self.stride
-        mean = F.avg_pool2d(images.mean(1, keepdim=True), side, stride)
-        variance = F.avg_pool2d(images.square().mean(1, keepdim=True), side, stride) - mean.square()
-        matched = F.conv2d(images, self.kernels, stride=stride) * (variance.clamp_min(0) + SOFTENED).rsqrt()
+        side = self.kernels.shape[3]
+        mean = F.avg_pool2d(images.mean(1, keepdim=True), side, 1)
+        variance = F.avg_pool2d(images.square().mean(1, keepdim=True), side, 1) - mean.square()
+        matched = F.conv2d(images, self.kernels) * (variance.clamp_min(0) + SOFTENED).rsqrt()
         matched = matched + self.offsets
         pooled = [
             F.adaptive_avg_pool2d(F.relu(sign * matched - THRESHOLD), grid).flatten(1).sqrt() for sign in (1.0, -1.0)
@@ -60,12 +58,11 @@ class Dictionary:
 def patch_features(
     pixels: Tensor, *, seed: int, report: Callable[[int, int], None] = lambda _done, _total: None
 ) -> Tensor:
-    """Return (n, 18 · PATCHES) features of (n, channels, size, size) bytes, each with mean 0 and spread 1.
+    """Return (n, 32 · PATCHES) features of (n, channels, size, size) bytes, each with mean 0 and spread 1.
 
     Mirrored images are averaged in for colour only: a mirrored digit is another digit.
     """
-    stride = 1 if pixels.shape[3] < FINE_BELOW else 2
-    dictionary = Dictionary.of(pixels, count=PATCHES, stride=stride, seed=seed)
+    dictionary = Dictionary.of(pixels, count=PATCHES, seed=seed)
     mirrored = pixels.shape[1] == 3
     found = []
     with torch.inference_mode():
@@ -81,11 +78,11 @@ def patch_features(
     return features.sub_(mean).div_(spread + 1e-3)
 
 
-def _drawn(pixels: Tensor, side: int, stride: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _drawn(pixels: Tensor, side: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return convolution kernels (count, channels, side, side) and offsets: comparison with whitened patches."""
     channels = pixels.shape[1]
     chosen = torch.randperm(len(pixels), generator=generator)[:SAMPLED_IMAGES]
-    patches = F.unfold(pixels[chosen].float(), side, stride=stride).transpose(1, 2).flatten(0, 1)
+    patches = F.unfold(pixels[chosen].float(), side).transpose(1, 2).flatten(0, 1)
     patches = patches[torch.randperm(len(patches), generator=generator)[:SAMPLED_PATCHES]]
     patches = patches - patches.mean(1, keepdim=True)
     patches = patches / (patches.square().mean(1, keepdim=True) + SOFTENED).sqrt()

@@ -19,8 +19,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.fitting import FitOptions, kept_pixels, suitable_preprocessing
 from forwardinf_core.audits.mislabels import ranking
-from forwardinf_core.audits.mislabels.evidence import MEMBERS, Evidence
-from forwardinf_core.audits.mislabels.heads import merged
+from forwardinf_core.audits.mislabels.evidence import Evidence
 from forwardinf_core.audits.mislabels.keeping import judge
 from forwardinf_core.audits.mislabels.requirements import checked_labels
 from forwardinf_core.audits.mislabels.signals import TRUSTED_ONLY, all_signals
@@ -103,11 +102,8 @@ def measure_patches(problem: Problem, *, seed: int, report: Report) -> Line:
     context = context_of(problem, "no model", seed, report)
     pixels = kept_pixels(context, project, rows, suitable_preprocessing(rows, FitOptions(seed=seed)))
     labels = torch.from_numpy(rows.labels.copy())
-    members = [
-        Smoother.fit(patch_features(pixels, seed=seed + n), seed=seed + n) for n in range(MEMBERS[ranking.PATCHES])
-    ]
-    opinions = [member.left_out(labels, len(rows.classes)) for member in members]
-    return judged(problem, "patches", [merged(opinions, labels).loss().numpy()])
+    opinion = Smoother.fit(patch_features(pixels, seed=seed), seed=seed).left_out(labels, len(rows.classes))
+    return judged(problem, "patches", [opinion.loss().numpy()])
 
 
 def context_of(problem: Problem, model: str, seed: int, report: Report) -> JobContext:

@@ -42,7 +42,7 @@ def grey_pictures(images: Sequence[Image.Image]) -> NDArray[np.float32]:
 
 def dictionary(images: Sequence[Image.Image]) -> Dictionary:
     """Return patches drawn from images."""
-    return Dictionary.of(_pixels(images), count=PATCHES, stride=1, seed=0)
+    return Dictionary.of(_pixels(images), count=PATCHES, seed=0)
 
 
 def patches(images: Sequence[Image.Image], found: Dictionary) -> Tensor:

@@ -29,7 +29,6 @@ from forwardinf_core.influence.network import slices
 from forwardinf_core.jobs.context import JobContext
 
 LARGEST_PATCHED = 32  # pixels; patches of larger images are taken from a reduced copy
-MEMBERS = {ranking.PATCHES: 2, ranking.WORDS: 1}  # draws of patches and landmarks whose probabilities are averaged
 BY_HEART = 0.05  # of accuracy, on training rows above what test rows let expect
 MOST_GROUPS = 50  # classes up to which each class of the trusted set is a group of its own
 
@@ -163,27 +162,21 @@ class Evidence:
         return ranking.PATCHES if self.audit.train.content == "image" else ranking.WORDS
 
     def on_content(self, labels: Tensor | None = None) -> Opinion | None:
-        """Return the leave-one-out opinion of classifiers on patches or words; None where texts share no words."""
+        """Return the leave-one-out opinion of a classifier on patches or words; None where texts share no words."""
         judged = self.labels if labels is None else labels
-        members = [self._smoother(number) for number in range(MEMBERS[self.content])]
-        opinions = [member.left_out(judged, self.n_classes) for member in members if member is not None]
-        return heads.merged(opinions, judged) if opinions else None
-
-    def _smoother(self, number: int) -> Smoother | None:
-        seed = self.seed + number
 
         def compute() -> Tensors:
-            features = self._content_features(seed)
+            features = self._content_features()
             if features is None:
                 return {}
-            found = Smoother.fit(features, seed=seed)
+            found = Smoother.fit(features, seed=self.seed)
             return {"root": found.root, "leverage": found.leverage}
 
-        kept = self.part(f"smoother-{number}", compute)
-        return Smoother(kept["root"], kept["leverage"]) if kept else None
+        kept = self.part("content", compute)
+        return Smoother(kept["root"], kept["leverage"]).left_out(judged, self.n_classes) if kept else None
 
-    def _content_features(self, seed: int) -> Tensor | None:
-        train = self.audit.train
+    def _content_features(self) -> Tensor | None:
+        train, seed = self.audit.train, self.seed
         if train.content == "text":
             self.context.report(0, 1, "Comparing words")
             return word_features([texts_of(train).text(position) for position in range(len(train))], seed=seed)
