@@ -20,9 +20,9 @@ from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.fitting import FitOptions, kept_pixels, suitable_preprocessing
 from forwardinf_core.audits.mislabels import ranking
 from forwardinf_core.audits.mislabels.evidence import Evidence
-from forwardinf_core.audits.mislabels.keeping import judge
+from forwardinf_core.audits.mislabels.keeping import ranked
 from forwardinf_core.audits.mislabels.requirements import checked_labels
-from forwardinf_core.audits.mislabels.signals import TRUSTED_ONLY, all_signals
+from forwardinf_core.audits.mislabels.signals import TRUSTED_ONLY
 from forwardinf_core.audits.mislabels.smoother import Smoother
 from forwardinf_core.audits.mislabels.trusted import Trusted, features_of
 from forwardinf_core.audits.opening import load_audit
@@ -84,10 +84,7 @@ def measure(
     labels = checked_labels(audit.train)
     started = time.monotonic()
     alone = Evidence(audit, context, labels, None, FOLDS, seed)
-    signals = {
-        name: values.numpy() for name, values in all_signals(alone, retrained=retrained, n_networks=networks).items()
-    }
-    judgement = judge(alone, signals)
+    signals, judgement = ranked(alone, retrained=retrained, n_networks=networks)
     seconds = time.monotonic() - started
     lines = [judged(problem, DEFAULT_ALONE, [judgement.ranking])]
     lines += [judged(problem, name, [values]) for name, values in signals.items()]

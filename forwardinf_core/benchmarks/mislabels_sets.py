@@ -26,8 +26,10 @@ FOLDERS = {
     "fashion": "fashion_mnist",
     "trec": "text_trec",
     "imdb": "text_imdb",
+    "agnews": "text_agnews",
+    "sst2": "text_sst2",
 }
-TEXTS = ("trec", "imdb")
+TEXTS = ("trec", "imdb", "agnews", "sst2")
 CIFAR_LABELS = ("label_random1", "label_aggre", "label_worst", "label_random2")
 NAMES = (
     *(f"cifar10n-{label}" for label in CIFAR_LABELS),
@@ -35,8 +37,11 @@ NAMES = (
     "cifar10n-reviewed",
     "mnist-reviewed",
     "imdb-reviewed",
+    "agnews-uniform",
+    "sst2-uniform",
 )
-"""``label_random2`` is the set that options were chosen on; the others are reported."""
+CHOSEN_ON = ("cifar10n-label_random2", "agnews-uniform", "sst2-uniform")
+"""The sets that options were chosen on; the others are reported."""
 
 
 @dataclass(frozen=True)

@@ -137,16 +137,16 @@ def mislabels(
     trusted: Annotated[int, typer.Option(min=0, help="Trusted rows drawn from the test rows.")] = 500,
     draws: Annotated[int, typer.Option(min=1, help="Draws of them.")] = 6,
     seed: Annotated[int, typer.Option(help="Of the model and of every draw in the search.")] = 0,
-    networks: Annotated[int, typer.Option(min=0, help="Further networks, averaged with the audited one.")] = 0,
+    networks: Annotated[int, typer.Option(min=0, help="Networks trained without the suspects, averaged.")] = 0,
     retrained: Annotated[int, typer.Option(min=0, help="Folds that the network is retrained for.")] = 0,
     without_model: Annotated[bool, typer.Option("--without-model", help="Only the patches: no training.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """How well every signal finds known wrong labels: CIFAR-10N, MNIST, Fashion-MNIST, TREC and IMDB."""
     from forwardinf_core.benchmarks.mislabels import measure, measure_patches
-    from forwardinf_core.benchmarks.mislabels_sets import NAMES, make_problem
+    from forwardinf_core.benchmarks.mislabels_sets import CHOSEN_ON, NAMES, make_problem
 
-    chosen = problem or [name for name in NAMES if name != "cifar10n-label_random2"]
+    chosen = problem or [name for name in NAMES if name not in CHOSEN_ON]
     lines, calibrations = [], []
     with progress_line(quiet=as_json) as report:
         for name in chosen:

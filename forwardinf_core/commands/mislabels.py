@@ -26,9 +26,7 @@ def mislabels(
     top: Annotated[int, typer.Option(min=0, help="Suspects shown.")] = 20,
     scores: Annotated[Path | None, typer.Option(help="Write every row's score to this parquet file.")] = None,
     retrained: Annotated[int, typer.Option(min=0, max=20, help="Train the network anew for so many folds.")] = 0,
-    networks: Annotated[
-        int, typer.Option(min=0, max=20, help="Train so many further networks and average them with the model.")
-    ] = 0,
+    networks: Annotated[int, typer.Option(min=0, max=20, help="Train so many networks without the suspects.")] = 0,
     seed: Annotated[int, typer.Option(help="Draws the folds and the planted errors.")] = 0,
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Let an adapter's Python file run.")] = False,
     as_json: AsJson = False,

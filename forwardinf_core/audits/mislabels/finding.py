@@ -21,7 +21,7 @@ from forwardinf_core.store.binding import Binding, Option
 from forwardinf_core.store.runs import find_run, list_runs
 
 KIND = "mislabels"
-VERSION = 6  # rises when the same options would give other scores
+VERSION = 7  # rises when the same options would give other scores
 FOLDS = 5
 
 Report = Callable[[float, str], None]
@@ -31,8 +31,8 @@ Report = Callable[[float, str], None]
 class FindOptions:
     """How to search. ``seed`` draws folds, patches, landmarks and planted errors.
 
-    ``retrained`` trains the built-in network anew for so many folds, ``networks`` trains so many on all rows, whose
-    probabilities are averaged with the audited one's: minutes each.
+    ``retrained`` trains the built-in network anew for so many folds, ``networks`` trains so many without the rows that
+    look wrong and averages them: minutes each.
     """
 
     folds: int = FOLDS
@@ -92,7 +92,7 @@ def search(context: JobContext, options: FindOptions) -> dict[str, Option]:
             evidence,
             binding,
             retrained=options.retrained,
-            networks=options.networks,
+            n_networks=options.networks,
             summary={"inputs": dict(_inputs(audit)), "version": VERSION},
         )
     return {"run": known.id}

@@ -13,17 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from forwardinf_core.audits.audit import Audit
-from forwardinf_core.audits.mislabels import heads, neighbours, ranking, trusted
+from forwardinf_core.audits.mislabels import heads, neighbours, networks, ranking, trusted
 from forwardinf_core.audits.mislabels.evidence import Evidence
 from forwardinf_core.audits.mislabels.opinions import Opinion
 from forwardinf_core.audits.mislabels.planted import DRAWS, Calibration, raised
 from forwardinf_core.audits.mislabels.records import Suspects, precision_by_cut
 from forwardinf_core.audits.mislabels.requirements import notes_on
-from forwardinf_core.audits.mislabels.signals import DEFAULT, all_signals
+from forwardinf_core.audits.mislabels.signals import DEFAULT, all_signals, finite
 from forwardinf_core.store.binding import Binding, Option
 from forwardinf_core.store.runs import RunRecord, save_run
 
 LIKELY = 9  # classes a row that are kept, one for each digit key
+MOST_LEFT_OUT = 0.5  # of the rows, by networks that do not learn the suspects
 WITNESSES = 5  # trusted rows kept for each row
 SURE = 0.9  # chance of being wrong from which a trusted label is doubted too
 FIXED = {"id", "score", "label", "suggested_label", "wrong_chance"}
@@ -34,13 +35,12 @@ def save(
     binding: Binding,
     *,
     retrained: int,
-    networks: int,
+    n_networks: int,
     summary: dict[str, Option],
 ) -> RunRecord:
     """Compute what is missing, rank, calibrate, and keep the run."""
     labels = evidence.labels
-    signals = _arrays(all_signals(evidence, retrained=retrained, n_networks=networks))
-    judgement = judge(evidence, signals)
+    signals, judgement = ranked(evidence, retrained=retrained, n_networks=n_networks)
     opinion, chance = judgement.opinion, judgement.chance
     frame = pd.DataFrame(
         {
@@ -90,6 +90,21 @@ class Judgement:
     ranking: NDArray[np.float32]  # (n,) higher = more suspicious
     chance: NDArray[np.float32]  # (n,) that the label is wrong
     opinion: Opinion  # of the left-out models that vote
+
+
+def ranked(evidence: Evidence, *, retrained: int, n_networks: int) -> tuple[dict[str, NDArray[np.float32]], Judgement]:
+    """Return every signal and the default ranking.
+
+    Where networks are asked for, they do not learn the rows that all other signals rank first, as many as are counted.
+    """
+    signals = {name: values.numpy() for name, values in all_signals(evidence, retrained=retrained).items()}
+    judgement = judge(evidence, signals)
+    if not n_networks:
+        return signals, judgement
+    count = round(min(float(judgement.chance.sum()), MOST_LEFT_OUT * len(judgement.chance)))
+    suspects = torch.from_numpy(np.argsort(-judgement.ranking, kind="stable")[:count].copy())
+    signals["networks"] = finite(networks.without_suspects(evidence, n_networks, suspects).loss()).numpy()
+    return signals, judge(evidence, signals)
 
 
 def judge(evidence: Evidence, signals: dict[str, NDArray[np.float32]]) -> Judgement:
@@ -177,7 +192,3 @@ def _trusted_notes(evidence: Evidence, chance: NDArray[np.float32]) -> tuple[str
     head = heads.fit_head(evidence.features, evidence.labels, evidence.n_classes, penalty=evidence.penalty())
     losses = heads.judged(head, features, found.labels).loss()
     return (*found.notes, *trusted.doubt_notes(found, losses, float(sure.quantile(0.25))))
-
-
-def _arrays(tensors: dict[str, Tensor]) -> dict[str, NDArray[np.float32]]:
-    return {name: value.float().numpy() for name, value in tensors.items()}

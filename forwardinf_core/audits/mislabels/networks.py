@@ -1,4 +1,4 @@
-"""The built-in network trained anew, on request: without each row in turn (folds), or several times on all of them.
+"""The built-in network trained anew, on request: without each row in turn (folds), or without the rows that look wrong.
 
 Minutes a network, so what a network says is kept with the project, whoever asks: a second search with more networks,
 other trusted rows or another seed trains only what is new. So is the last epoch of one at work.
@@ -39,13 +39,16 @@ def left_out(evidence: Evidence, folds: int) -> Opinion:
     return Opinion.joined(parts).at(torch.cat(order).argsort())
 
 
-def averaged(evidence: Evidence, count: int) -> Opinion:
-    """Return the opinion of the mean probability of the audited network and ``count`` trained with further seeds."""
-    module, preprocessing = _shape(evidence)
-    pixels = as_bytes(evidence.audit, evidence.audit.train).inputs
-    rows = torch.arange(len(evidence.labels))
-    found = [_log_probabilities(module, pixels, preprocessing)]
-    found += [_outputs(evidence, Training(evidence.seed + n + 1, rows, (n, count))) for n in range(count)]
+def without_suspects(evidence: Evidence, count: int, suspects: Tensor) -> Opinion:
+    """Return the opinion of the mean probability of ``count`` networks that did not learn the suspects (k,).
+
+    A network that has learnt a wrong label finds it likely; what it was not shown it cannot learn by heart. A right
+    label left out by mistake is found likely by its like.
+    """
+    rows = torch.ones(len(evidence.labels), dtype=torch.bool)
+    rows[suspects] = False
+    kept = torch.nonzero(rows).flatten()
+    found = [_outputs(evidence, Training(evidence.seed + n + 1, kept, (n, count))) for n in range(count)]
     return heads.mean_opinion(found, evidence.labels)
 
 

@@ -27,7 +27,7 @@ SIDES: Mapping[str, tuple[str, ...]] = {
 
 WEIGHTS: Mapping[str, float] = {
     PATCHES: 1.0,
-    WORDS: 1.0,
+    WORDS: 3.0,
     HELD_OUT: 0.5,
     "mirrored_halves": 0.25,
     "mirrored": 0.5,

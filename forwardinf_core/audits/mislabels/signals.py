@@ -29,15 +29,15 @@ SIGNALS: dict[str, str] = {
     "class_groups": "how much the row hurts the trusted rows of the class that it hurts most",
     "aum": "minus the mean margin over the checkpoints",
     "retrained": "loss under networks that were trained without the row",
-    "networks": "loss of the mean probability of the audited and further networks, and of mirrored images",
+    "networks": "loss of the mean probability of networks that were trained without the suspects",
 }
 TRUSTED_ONLY = ("mirrored", "curvature", "class_groups")
 IMAGES_ONLY = ("patches", "retrained", "networks")
 TEXTS_ONLY = ("words",)
 
 
-def all_signals(evidence: Evidence, *, retrained: int, n_networks: int) -> dict[str, Tensor]:
-    """Return every signal that this project allows, (n,) each."""
+def all_signals(evidence: Evidence, *, retrained: int) -> dict[str, Tensor]:
+    """Return every signal that this project allows, (n,) each, but ``networks``, which leaves out what these find."""
     labels = evidence.labels
     own, held_out = evidence.own(), evidence.held_out()
     found: dict[str, Tensor] = {
@@ -63,9 +63,12 @@ def all_signals(evidence: Evidence, *, retrained: int, n_networks: int) -> dict[
             found[name] = values
     if retrained:
         found["retrained"] = networks.left_out(evidence, retrained).loss()
-    if n_networks:
-        found["networks"] = networks.averaged(evidence, n_networks).loss()
-    return {name: torch.nan_to_num(values.float(), posinf=1e4, neginf=-1e4) for name, values in found.items()}
+    return {name: finite(values) for name, values in found.items()}
+
+
+def finite(values: Tensor) -> Tensor:
+    """Return a signal without infinities."""
+    return torch.nan_to_num(values.float(), posinf=1e4, neginf=-1e4)
 
 
 def _loss(opinion: Opinion | None) -> Tensor | None:
