@@ -115,14 +115,18 @@ def all_scores(module: nn.Module, rows: Batch) -> dict[str, Scores]:
     with torch.no_grad():
         outputs = batched(lambda one: whole.outputs({}, one), rows)
     found["loss"] = Classification().losses(outputs, rows).double().numpy()
-    found |= head_scores(whole, rows)
+    chance = np.exp(-found["loss"])
+    influences = head_scores(whole, rows)
     tail = find_tail(whole)
     for scope in ("tail", "full") if tail else ("full",):
         network, embedded = tail_of(whole, tail, rows) if tail and scope == "tail" else (whole, rows)
         ekfac = fit_ekfac(network, TensorRows(embedded))
         for damping in TAIL_DAMPINGS:
             name = f"self-influence, {scope}, EK-FAC, damping {damping:g}"
-            found[name] = tail_scores(network, ekfac, embedded, damping)
+            influences[name] = tail_scores(network, ekfac, embedded, damping)
+    for name, values in influences.items():
+        found[name] = values
+        found[f"{name}, by the probability"] = chance * values
     return found
 
 

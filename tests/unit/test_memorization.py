@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from forwardinf_core.audits.audit import Audit
+from forwardinf_core.audits.context import AtOnce
+from forwardinf_core.audits.head_influence import head_influence
 from forwardinf_core.audits.memorization import finding
 from forwardinf_core.audits.memorization.records import Memorization, sentence_of
 from forwardinf_core.audits.memorization.reference import FEWEST, Reference, reference_of
@@ -20,6 +22,7 @@ from forwardinf_core.errors import AuditError, DataError
 from forwardinf_core.influence.curvature.ekfac import fit_ekfac
 from forwardinf_core.influence.curvature.gradients import Layout, row_gradients
 from forwardinf_core.influence.graph import whole_graph
+from forwardinf_core.influence.head import FEATURES
 from forwardinf_core.influence.network import TensorRows
 from forwardinf_core.influence.objective import Classification
 from forwardinf_core.influence.self_influence import tail_self_influences
@@ -68,10 +71,26 @@ def test_a_training_that_failed_counts_on_neither_side() -> None:
     assert found.memorization.tolist() == [0.0, 0.0]
 
 
-def test_rows_with_a_planted_wrong_label_are_memorized_most(digits_audit: Audit, found: Memorization) -> None:
+def test_rows_whose_planted_wrong_label_the_model_repeats_are_memorized_most(
+    digits_audit: Audit, found: Memorization
+) -> None:
     wrong = np.asarray([digits_audit.planted(n).startswith("Planted wrong") for n in range(len(found.ids))])
-    assert found.percentile[wrong].mean() > 90
-    assert set(np.flatnonzero(wrong)) & set(found.ranked()[:50].tolist())
+    learnt, missed = wrong & (found.chance > 0.1), wrong & (found.chance < 0.01)
+    assert learnt.sum() >= 5
+    assert missed.sum() >= 5
+    assert found.percentile[learnt].mean() > 95
+    assert found.percentile[learnt].mean() > found.percentile[missed].mean() + 10
+    assert set(np.flatnonzero(learnt)) & set(found.ranked()[:20].tolist())
+
+
+def test_the_score_is_the_first_order_fall_of_the_label_s_probability(digits_audit: Audit, found: Memorization) -> None:
+    place = digits_audit.workplace(AtOnce())
+    head, rows = head_influence(place), place.scope("head").rows.batch(0, len(found.ids))
+    assert head is not None
+    own = head.on_itself(rows[FEATURES], rows["label"]).double().numpy()
+    np.testing.assert_allclose(found.score, np.exp(-found.loss) * own, rtol=1e-5)
+    missed = int(np.argmin(found.chance))  # wrong in spite of having been seen
+    assert found.score[missed] < own[missed]
 
 
 def test_a_figure_is_said_only_where_retraining_gave_it(found: Memorization) -> None:

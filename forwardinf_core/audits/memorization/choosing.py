@@ -39,7 +39,7 @@ class Bars:
 
 
 def value_of(found: Memorization) -> NDArray[np.float64]:
-    """Return what rows are ranked by: memorization where retraining gave it, else log10 of the self-influence."""
+    """Return what rows are ranked by: memorization where retraining gave it, else log10 of the score."""
     if found.reference is not None:
         return found.reference.memorization
     return powers_of_ten(found.score)

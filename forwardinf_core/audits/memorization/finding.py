@@ -1,4 +1,9 @@
-"""The jobs ``memorization`` (self-influence of every row, seconds) and ``memorization-reference`` (retraining)."""
+r"""The jobs ``memorization`` (an estimate for every row, seconds) and ``memorization-reference`` (retraining).
+
+Memorized is what a row's own presence adds to the probability p of its label (Feldman and Zhang 2020). Self-influence
+s = gᵀ(F + λI)⁻¹g says how far its loss would rise without it, to first order; p then falls by p s. A row that the model
+gets wrong in spite of having seen it has a large s and a small p s: it is not known by heart.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +43,7 @@ from forwardinf_core.verification.recipes import retraining_of
 from forwardinf_core.verification.retraining import Task, half_subsets
 
 KIND, REFERENCE_KIND = "memorization", "memorization-reference"
-VERSION = 1  # rises when the same options would give other scores
+VERSIONS = {KIND: 2, REFERENCE_KIND: 1}  # rise when the same options would give other figures
 SCOPES = ("head", "tail")
 HEAD_BLOCK = 2_000  # rows between two reports
 FEWEST_ROWS = 20
@@ -64,7 +69,7 @@ class ReferenceOptions:
 def binding(audit: Audit, kind: str, options: MemorizationOptions | ReferenceOptions) -> Binding:
     """Return what a run is made from."""
     prints = {"model": audit.model.fingerprint, "train": audit.train.fingerprint}
-    return Binding(kind, prints, asdict(options), VERSION)
+    return Binding(kind, prints, asdict(options), VERSIONS[kind])
 
 
 def fingerprints_of(project: Path, _options: object) -> dict[str, str]:
@@ -72,9 +77,9 @@ def fingerprints_of(project: Path, _options: object) -> dict[str, str]:
     return dict(binding(load_audit(project), KIND, MemorizationOptions()).fingerprints)
 
 
-@job(KIND, version=VERSION, fingerprints=fingerprints_of)
+@job(KIND, version=VERSIONS[KIND], fingerprints=fingerprints_of)
 def score_rows(context: JobContext, options: MemorizationOptions) -> dict[str, Option]:
-    """Score every training row by its influence on itself."""
+    """Score every training row by what its influence on itself adds to the probability of its label."""
     audit = load_audit(context.project)
     key = binding(audit, KIND, options).key()
     record = find_run(audit.project, KIND, key)
@@ -84,11 +89,12 @@ def score_rows(context: JobContext, options: MemorizationOptions) -> dict[str, O
         place = audit.workplace(context)
         scores, outputs, said = _head(place) if options.scope == "head" else _tail(place)
         labels = torch.from_numpy(audit.train_labels.copy())
+        chance = outputs.double().softmax(1).gather(1, labels.unsqueeze(1)).squeeze(1)
         frame = pd.DataFrame(
             {
                 "id": list(audit.train_ids),
-                "score": scores.double().numpy(),
-                "chance": outputs.double().softmax(1).gather(1, labels.unsqueeze(1)).squeeze(1).numpy(),
+                "score": (chance * scores.double()).numpy(),
+                "chance": chance.numpy(),
                 "loss": Classification().losses(outputs, {"label": labels}).double().numpy(),
             }
         )
@@ -153,7 +159,7 @@ def _tail(place: Workplace) -> tuple[Tensor, Tensor, dict[str, Option]]:
     return torch.cat(parts), scope.base_outputs, {"curvature": "ekfac", "damping": method.damping}
 
 
-@job(REFERENCE_KIND, version=VERSION, fingerprints=fingerprints_of)
+@job(REFERENCE_KIND, version=VERSIONS[REFERENCE_KIND], fingerprints=fingerprints_of)
 def retrain(context: JobContext, options: ReferenceOptions) -> dict[str, Option]:
     """Train networks on random halves and read off what every row's own presence changes. Each network is kept."""
     audit = load_audit(context.project)

@@ -17,9 +17,9 @@ from forwardinf_core.audits.memorization.reference import Reference
 class Memorization:
     """A finished audit of n training rows, in their order.
 
-    ``score`` (n,): self-influence, never negative; higher = the model's answer on the row leans more on the row
-    itself. Comparable within one run only. ``chance`` (n,): probability the model gives the row's own label; ``loss``
-    (n,) its cross-entropy. ``reference``: what retraining said, where somebody asked for it.
+    ``score`` (n,): probability of the row's label by its self-influence, never negative; higher = the model's answer
+    on the row leans more on the row itself. Comparable within one run only. ``chance`` (n,): probability of the row's
+    own label; ``loss`` (n,): its cross-entropy. ``reference``: what retraining said, where somebody asked.
     """
 
     run_id: str

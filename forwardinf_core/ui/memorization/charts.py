@@ -49,5 +49,7 @@ def spread_of(run_id: str, bars: Bars, edges: NDArray[np.float64], label: int | 
         words=tuple(
             Place(at, f"{edges[0] + at * (edges[-1] - edges[0]):.2g}") for at in np.linspace(0.03, 0.97, WORDS).tolist()
         ),
-        title="self-influence, powers of ten" if bars.is_log else "how much its own presence raises its probability",
+        title="estimated memorization, powers of ten"
+        if bars.is_log
+        else "how much its own presence raises its probability",
     )

@@ -128,7 +128,7 @@ def opened_row(project: Project, found: Memorization, position: int) -> None:
             st.markdown(plain(sentence_of(found, position)))
             st.caption(
                 f"The model gives this label {share(float(found.chance[position]))} now; loss "
-                f"{float(found.loss[position]):.3g}, self-influence {float(found.score[position]):.3g}."
+                f"{float(found.loss[position]):.3g}, score {float(found.score[position]):.3g}."
             )
             planted = audit.planted(position)
             if planted:
