@@ -20,6 +20,7 @@ from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.fitting import FitOptions, kept_pixels, suitable_preprocessing
 from forwardinf_core.audits.mislabels import ranking
 from forwardinf_core.audits.mislabels.evidence import Evidence
+from forwardinf_core.audits.mislabels.finding import VERSION
 from forwardinf_core.audits.mislabels.keeping import ranked
 from forwardinf_core.audits.mislabels.requirements import checked_labels
 from forwardinf_core.audits.mislabels.signals import TRUSTED_ONLY
@@ -105,7 +106,7 @@ def measure_patches(problem: Problem, *, seed: int, report: Report) -> Line:
 
 def context_of(problem: Problem, model: str, seed: int, report: Report) -> JobContext:
     """Return a place for finished parts, so that a benchmark that was stopped goes on."""
-    bound = Binding("bench-mislabels", {"model": model}, {"seed": seed}, 1)
+    bound = Binding("bench-mislabels", {"model": model}, {"seed": seed}, VERSION)
     chunks = ChunkStore(problem.folder / ".audit" / f"bench-{bound.key()[:12]}", bound)
 
     def on_report(progress: Progress) -> None:
