@@ -12,6 +12,7 @@ from forwardinf_core.ui.review.filters import filters
 from forwardinf_core.ui.review.finding import finding
 from forwardinf_core.ui.review.heading import heading
 from forwardinf_core.ui.review.panel import deck_panel
+from forwardinf_core.ui.review.thorough import thorough
 
 FILTERS_WIDTH = 272  # pixels
 
@@ -34,4 +35,5 @@ with messages.guard():
         ledger = ledger_of(project.audit.project, AUDIT).refreshed()
         filters(desk, place, ledger)
         bulk(desk, place, ledger)
+        thorough(desk)
     after(desk, ledger_of(project.audit.project, AUDIT).refreshed())

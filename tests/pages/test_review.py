@@ -65,6 +65,18 @@ def test_before_a_search_the_screen_offers_one(screens: Screens, audit: Audit, m
     assert started == [audit]
 
 
+def test_a_longer_search_is_offered_beside_the_deck(
+    screens: Screens, searched: Audit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    monkeypatch.setattr(finding, "start_suspects", lambda audit, options: started.append((audit, options)))
+    app = screens(searched, "review.py")
+    assert "2 networks" in words(app)
+    app.button(key=state.FIND_MORE).click().run()
+    assert not app.exception
+    assert started == [(searched, finding.FindOptions(networks=2))]
+
+
 def test_the_deck_is_handed_the_most_suspicious_rows_first(screens: Screens, searched: Audit) -> None:
     app = screens(searched, "review.py")
     assert not app.exception
