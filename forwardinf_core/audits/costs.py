@@ -118,14 +118,17 @@ def of_every(audit: Audit, rates: Rates) -> dict[str, Forecast]:
     return found
 
 
-def of_trainings(audit: Audit, trainings: int, rates: Rates, *, share: float = 1.0) -> Forecast:
-    """Return what retraining the model costs, so many times on a share of the rows.
+def of_trainings(
+    audit: Audit, trainings: int, rates: Rates, *, share: float = 1.0, beside: str | None = None
+) -> Forecast:
+    """Return what retraining the model costs, so many times on a share of the rows, ``beside`` an audit of this kind.
 
     Raises ModelError, saying what is possible instead, where the model cannot be retrained.
     """
     from forwardinf_core.verification.recipes import epochs_of
 
     passes = PASSES_OF_A_STEP * epochs_of(audit) * share * trainings
+    passes += PASSES_OF_AUDIT[beside] if beside else 0.0
     outputs = trainings * (len(audit.train) + len(audit.test)) * len(audit.classes) * FLOAT_BYTES
     memory = PROGRAM_BYTES + 3 * rates.memory_bytes + 2 * rates.pixel_cache_bytes
     seconds = passes * rates.forward_seconds + rates.decode_seconds

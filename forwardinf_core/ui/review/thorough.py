@@ -31,7 +31,9 @@ def thorough(desk: Desk) -> None:
             f"**{NETWORKS} networks** are trained here without the rows that look wrong, so that they cannot "
             "learn a wrong label by heart. All rows are then ranked anew; your decisions stay."
         )
-        cost = cost_of(costs.dry_run_of(audit), lambda rates: costs.of_trainings(audit, NETWORKS, rates))
+        cost = cost_of(
+            costs.dry_run_of(audit), lambda rates: costs.of_trainings(audit, NETWORKS, rates, beside=finding.KIND)
+        )
         start_button(
             "Search",
             cost,
