@@ -182,6 +182,13 @@ def test_a_wrong_label_of_a_text_is_found_by_its_words(text_audit: Audit) -> Non
     assert found.classes[found.suggested[found.ranking[0]]] == "person"
 
 
+def test_networks_of_texts_are_trained_on_request(text_audit: Audit) -> None:
+    found = suspects_now(text_audit, FindOptions(networks=1, retrained=2))
+    for name in ("networks", "retrained"):
+        assert found.ids[int(np.argmax(found.signals[name]))] == WRONG_COPY
+    assert found.ids[found.ranking[0]] == WRONG_COPY
+
+
 def test_networks_are_trained_on_request(digits_audit: Audit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "project"
     shutil.copytree(digits_audit.folder, folder, ignore=shutil.ignore_patterns(".audit", "demo.json"))

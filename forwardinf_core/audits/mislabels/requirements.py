@@ -12,7 +12,8 @@ from forwardinf_core.audits.mislabels.reasons import NEAR_EMPTY
 from forwardinf_core.audits.mislabels.signals import DEFAULT, IMAGES_ONLY, SIGNALS, TEXTS_ONLY, TRUSTED_ONLY
 from forwardinf_core.datasets.identity import listed
 from forwardinf_core.datasets.rows import DataRows
-from forwardinf_core.errors import DataError
+from forwardinf_core.errors import DataError, ModelError
+from forwardinf_core.verification.recipes import can_be_retrained
 
 MOST_WRONG = 0.4  # share of wrong labels from which the ranking may be upside down
 FEWEST_ROWS = 10  # below, every held-out model and every neighbour is chance
@@ -49,8 +50,13 @@ def check_request(audit: Audit, method: str, *, retrained: int, networks: int) -
         raise DataError(
             f"The signal {method} needs trusted rows.", hint="Name a small clean set as trusted: in project.yaml."
         )
-    if (method in IMAGES_ONLY or retrained or networks) and audit.train.content != "image":
-        raise DataError("Patches and retrained networks are for images.", hint="Ask for another signal.")
+    if method in IMAGES_ONLY and audit.train.content != "image":
+        raise DataError(f"The signal {method} is for images.", hint="Ask for another signal.")
+    if (retrained or networks) and not can_be_retrained(audit):
+        raise ModelError(
+            f"A model of kind {audit.model.kind} cannot be retrained here: how it was trained is not known.",
+            hint="Search without networks: heads on its features leave rows out in seconds.",
+        )
     if method in TEXTS_ONLY and audit.train.content != "text":
         raise DataError(f"The signal {method} is for texts.", hint="Ask for another signal.")
     if method == "aum" and not audit.project.config.checkpoints:

@@ -32,7 +32,7 @@ SIGNALS: dict[str, str] = {
     "networks": "loss of the mean probability of networks that were trained without the suspects",
 }
 TRUSTED_ONLY = ("mirrored", "curvature", "class_groups")
-IMAGES_ONLY = ("patches", "retrained", "networks")
+IMAGES_ONLY = ("patches",)
 TEXTS_ONLY = ("words",)
 
 
