@@ -21,12 +21,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import FloatRect, Locator, Page, sync_playwright
 
 from tests.browser.conftest import ARGUMENTS, CHROMIUM, ROOT, drawn, running_app
 
 TURNS = 12
 KEYS, GAP_MS = 60, 20
+STEADY_MS = 250
 PATIENCE_MS = 300_000  # for the first opening: the project is prepared then
 KEY_TO_ROW = """async ([keys, gap]) => {
   const deck = (function find(root) {
@@ -79,11 +80,19 @@ def shown(page: Page) -> str:
     return page.locator(".deck .where").inner_text()
 
 
+def steady(chart: Locator) -> FloatRect:
+    """Return where a part of the page is once it no longer moves: what was filtered before shows above it."""
+    box = chart.bounding_box()
+    while True:
+        chart.page.wait_for_timeout(STEADY_MS)
+        known, box = box, chart.bounding_box()
+        if box is not None and box == known:
+            return box
+
+
 def brushed(page: Page, turn: int) -> float:
     """Drag over the histogram and return the milliseconds from letting go until another queue is on screen."""
-    chart = page.locator(".spread .plot")
-    box = chart.bounding_box()
-    assert box is not None
+    box = steady(page.locator(".spread .plot"))
     before, middle = shown(page), box["y"] + box["height"] / 3
     left = box["x"] + box["width"] * (0.2 + 0.02 * turn)
     page.mouse.move(left, middle)
