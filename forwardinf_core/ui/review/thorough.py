@@ -19,7 +19,7 @@ def thorough(desk: Desk) -> None:
     from forwardinf_core.verification.recipes import can_be_retrained
 
     audit, options = desk.project.audit, finding.FindOptions(networks=NETWORKS)
-    if audit.content != "image" or not can_be_retrained(audit) or finding.find_suspects(audit, options) is not None:
+    if not can_be_retrained(audit) or finding.find_suspects(audit, options) is not None:
         return
     job = newest(audit.folder, finding.KIND, options)
     if job is not None:
