@@ -132,7 +132,6 @@ def test_the_document_says_where_a_library_is_ahead_and_keeps_other_projects(tmp
     found = comparison(line("tail", 0.2), line("kronfluence EK-FAC", 0.3))
     assert "is NOT ahead of the best library, kronfluence EK-FAC (0.300)" in standing(found)
     assert "is ahead of" in standing(comparison(line("tail", 0.4), line("kronfluence EK-FAC", 0.3)))
-
     assert any("x is missing: why" in text for text in markdown(found))
     path = tmp_path / "comparison.md"
     write_document(found, path)

@@ -16,7 +16,6 @@ from forwardinf_core.audits.fitting import FitOptions, training_options
 from forwardinf_core.audits.mislabels import heads
 from forwardinf_core.audits.mislabels.evidence import Evidence
 from forwardinf_core.audits.mislabels.opinions import Opinion
-from forwardinf_core.errors import ModelError
 from forwardinf_core.influence.network import slices
 from forwardinf_core.models.baseline import Baseline
 from forwardinf_core.models.preprocessing import PixelPreprocessing
@@ -71,12 +70,12 @@ def _outputs(evidence: Evidence, training: Training) -> Tensor:
     number, count = training.place
     suited = training_options(audit.train, preprocessing, FitOptions(seed=training.seed))
     options = replace(suited, seed=training.seed)
-    bound = Binding(
-        "network",
-        {"train": audit.train.fingerprint, "rows": sha256(training.rows.numpy().tobytes())},
-        {"training": asdict(options), "shape": asdict(module.config), "pixels": _plain(preprocessing)},
-    )
-    store = ChunkStore(audit.project.audit_dir / "caches" / f"network-{bound.key()[:16]}", bound)
+    made_from: dict[str, Option] = {
+        "training": asdict(options),
+        "shape": asdict(module.config),
+        "pixels": _plain(preprocessing),
+    }
+    store = _store(evidence, training, {}, made_from)
     known = store.get("outputs")
     if known is not None:
         return known["values"]
@@ -110,16 +109,8 @@ def _text_outputs(evidence: Evidence, training: Training) -> Tensor:
     """Return the same of the built-in text network, which trains in less than a minute."""
     audit, (number, count) = evidence.audit, training.place
     recipe = recipe_of(audit)
-    bound = Binding(
-        "network",
-        {
-            "model": audit.model.fingerprint,  # whose tokenizer the network has
-            "train": audit.train.fingerprint,
-            "rows": sha256(training.rows.numpy().tobytes()),
-        },
-        {"seed": training.seed},
-    )
-    store = ChunkStore(audit.project.audit_dir / "caches" / f"network-{bound.key()[:16]}", bound)
+    tokenizer = {"model": audit.model.fingerprint}  # the network reads with the model's
+    store = _store(evidence, training, tokenizer, {"seed": training.seed})
     known = store.get("outputs")
     if known is None:
         evidence.context.report(number, count, f"Training network {number + 1} of {count}")
@@ -129,15 +120,22 @@ def _text_outputs(evidence: Evidence, training: Training) -> Tensor:
     return known["values"]
 
 
+def _store(
+    evidence: Evidence, training: Training, fingerprints: dict[str, str], options: dict[str, Option]
+) -> ChunkStore:
+    """Return where what a network says is kept."""
+    audit = evidence.audit
+    rows = {"train": audit.train.fingerprint, "rows": sha256(training.rows.numpy().tobytes())}
+    bound = Binding("network", fingerprints | rows, options)
+    return ChunkStore(audit.project.audit_dir / "caches" / f"network-{bound.key()[:16]}", bound)
+
+
 def _shape(evidence: Evidence) -> tuple[Baseline, PixelPreprocessing]:
-    """Return the audited network and how it reads images. Raises ModelError where it is not the built-in one."""
-    model = evidence.audit.model
-    if not (isinstance(model.module, Baseline) and isinstance(model.preprocessing, PixelPreprocessing)):
-        raise ModelError(
-            f"A model of kind {model.kind} cannot be retrained here: how it was trained is not known.",
-            hint="Search without networks: heads on its features leave rows out in seconds.",
-        )
-    return model.module, model.preprocessing
+    """Return the audited network and how it reads images; ``check_request`` has refused all but the built-in one."""
+    module, preprocessing = evidence.audit.model.module, evidence.audit.model.preprocessing
+    assert isinstance(module, Baseline)
+    assert isinstance(preprocessing, PixelPreprocessing)
+    return module, preprocessing
 
 
 def _plain(preprocessing: PixelPreprocessing) -> dict[str, Option]:
