@@ -82,7 +82,6 @@ def main() -> None:
     opened = opening.current()
     task = opened.audit.task if opened.audit is not None else ""
     page, entry = choose_page(task)
-    st.session_state[state.DRAWN_PAGE] = entry.name
     if opened.phase == "opening":
         preparing(opened)
     elif opened.phase == "failed":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 # the frame
 PAGE = "page"
-DRAWN_PAGE = "drawn-page"  # name of the page drawn last
 TRY_AGAIN = "try-again"
 OPENING_PROGRESS = "opening-progress"
 
