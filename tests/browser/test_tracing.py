@@ -104,6 +104,8 @@ def test_every_ranking_lists_texts_and_an_opened_text_is_in_the_link(app: Server
 def test_a_link_shows_the_same_question_ranking_and_text_on_another_visit(app: Server, watched: Watched) -> None:
     page = ask(watched, app)
     page.get_by_role("radio", name="Same words (BM25)").click()
+    expect(page).to_have_url(re.compile(r"ranking=bm25"))
+    drawn(page)
     row = options(page, "Training texts").nth(2)
     row.click()
     expect(page).to_have_url(re.compile(r"text=t\d+"))
