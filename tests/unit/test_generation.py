@@ -13,13 +13,18 @@ import torch
 import yaml
 from PIL import Image
 
+from forwardinf_core.audits.context import AtOnce
 from forwardinf_core.audits.fitting import FitOptions
 from forwardinf_core.audits.generation.methods import METHODS, method_named
 from forwardinf_core.audits.generation.opening import open_generation_audit
+from forwardinf_core.audits.generation.scoring import at_both_ends, make_update, query_rows
 from forwardinf_core.audits.generation.tracing import GenerationAudit, TraceOptions, group_sums
 from forwardinf_core.cli import main
 from forwardinf_core.errors import AuditError, CancelledError, DataError, ModelError
+from forwardinf_core.influence.diffusion import Draws
+from forwardinf_core.influence.update import moved_parameters
 from forwardinf_core.jobs import run as jobs
+from forwardinf_core.store.files import sha256
 
 N, EPOCHS = 24, 60
 FEW = {"draws": 3, "query_draws": 8}
@@ -80,10 +85,42 @@ def test_a_training_picture_helped_itself_most_and_the_unchanged_model_scores_ze
     assert found.unchanged_max_abs_score == 0
     assert np.isfinite(found.scores.score).all()
     assert found.by_draw.shape == (N, 3)
-    np.testing.assert_allclose(np.abs(found.by_draw.mean(1)), np.abs(found.scores.score), rtol=1e-4, atol=1e-9)
+    once = np.ones(N, bool)
+    once[at_both_ends(found.by_draw.mean(1), method.second_share) if method.second_draws else []] = False
+    means = found.by_draw.mean(1)
+    np.testing.assert_allclose(np.abs(means[once]), np.abs(found.scores.score[once]), rtol=1e-4, atol=1e-9)
+    assert once.all() == (name == "forward-inf")
     assert found.loss_after > found.loss_before
     if name != "forward-inf":  # whose scores have no sign, and whose step is long
         assert 7 in np.argsort(-found.scores.score)[: N // 4]
+
+
+def test_both_ends_take_their_score_from_other_draws(audit: GenerationAudit) -> None:
+    picture, method = audit.picture("train:train-7"), method_named("sgd", **FEW, second_draws=6, second_share=0.1)
+    found = audit.trace([picture], method)[0]
+    first = found.by_draw.mean(1)
+    again = at_both_ends(first, 0.1)
+    assert again.tolist() == sorted([*np.argsort(first)[:2], *np.argsort(first)[-2:]])
+    place = audit.place(AtOnce())
+    sample = audit.model.codec.encode([audit.pictures.image(picture.query)])
+    query = query_rows(place, sample, picture.label, sha256(sample.numpy().tobytes()), method)
+    network, update = make_update(place, query, method)
+    rows = place.rows(Draws(6, seed=2))
+    for row in again.tolist():
+        batch = rows.batch(6 * row, 6 * row + 6)
+        before, after = (
+            network.objective.losses(network.outputs(at, batch), batch).double().mean()
+            for at in (network.parameters, moved_parameters(network, update))
+        )
+        assert found.scores.score[row] == pytest.approx(float(after - before), rel=2e-3)
+
+
+def test_an_end_is_a_share_of_the_scored_images_and_never_more_than_half() -> None:
+    nan = float("nan")
+    scores = np.array([nan, 3, 1, nan, 2, 5, 4], np.float32)
+    assert at_both_ends(scores, 0.2).tolist() == [2, 5]
+    assert at_both_ends(scores, 0.5).tolist() == [2, 4, 5, 6]
+    assert at_both_ends(scores, 0.0).tolist() == []
 
 
 def test_an_answer_is_read_back_and_not_computed_again(audit: GenerationAudit, monkeypatch: pytest.MonkeyPatch) -> None:

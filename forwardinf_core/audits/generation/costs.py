@@ -90,6 +90,7 @@ def of_trace(audit: GenerationAudit, method: Method, rates: Rates) -> Forecast:
     place, draws = audit.place(AtOnce()), Draws(method.draws, seed=method.seed)
     a_query = method.query_draws / rates.images
     passes = PASSES_OF_SCORING * method.draws * (method.shortlist or 1.0) * (2 if method.direction == "central" else 1)
+    passes += 2 * 2 * PASSES_OF_SCORING * method.second_draws * method.second_share  # both models, both ends
     passes += PASSES_OF_A_STEP * a_query * method.steps
     if method.step == "unlearn":
         passes += PASSES_OF_A_STEP * HELD / rates.images * method.steps

@@ -16,8 +16,10 @@ class Method:
     """Every option of one way to trace; stored beside the scores it made.
 
     ``rise`` is how far the step raises the query's mean loss, as a share of it; ``draws`` and ``query_draws`` are how
-    many noise levels a training image and the query are looked at; ``parameters`` are names or patterns of what may
-    move, with commas. The form ``skew`` divides the change by the sum of the losses, draw by draw.
+    many noise levels a training image and the query are looked at. The images that helped and hurt most, a share
+    ``second_share`` at each end, are then looked at again at ``second_draws`` other ones, which replace the first (0:
+    not again). ``parameters`` are names or patterns of what may move, with commas. The form ``skew`` divides the change
+    by the sum of the losses, draw by draw.
     """
 
     name: str
@@ -30,6 +32,8 @@ class Method:
     damping: float = 1e-3
     draws: int = 10
     query_draws: int = 100
+    second_draws: int = 50
+    second_share: float = 0.05
     seed: int = 0
     parameters: str | None = None
     shortlist: float | None = None  # share of rows, nearest by features, that the pass is limited to
@@ -45,7 +49,7 @@ METHODS: dict[str, Method] = {
     "diagonal": Method("diagonal", "diagonal", damping=0.1),
     "sgd": Method("sgd", "sgd"),
     "adam": Method("adam", "adam"),
-    "forward-inf": Method("forward-inf", "released", learning_rate=5e-3),
+    "forward-inf": Method("forward-inf", "released", learning_rate=5e-3, second_draws=0),
 }
 DEFAULT = "unlearn"  # found more planted exemplars, and removed more, on pictures to choose by: docs/generation.md
 TITLES = {
@@ -79,6 +83,10 @@ def method_named(name: str | None, **changes: object) -> Method:
         raise AuditError(f"The query's loss cannot be made to rise by {method.rise}.", hint="rise is above 0.")
     if method.draws < 1 or method.query_draws < 1:
         raise AuditError("An image cannot be looked at less than once.", hint="draws are 1 or more.")
+    if method.second_draws < 0 or not 0 <= method.second_share <= 0.5:
+        raise AuditError(
+            "Images cannot be looked at again like this.", hint="second_draws is 0 or more, second_share up to 0.5."
+        )
     if method.shortlist is not None and not 0 < method.shortlist <= 1:
         raise AuditError(f"{method.shortlist} is no share of the rows.", hint="shortlist is above 0, up to 1.")
     if method.direction == "descent" and method.step in ("unlearn", "released"):

@@ -1,4 +1,8 @@
-"""From a generated image to one number per training image: a step on many draws of the query, then one pass."""
+"""From a generated image to one number per training image: a step on many draws of the query, one pass, a second look.
+
+Scores are means over few draws, so the first of a ranking are also the luckiest ones. The images at both ends are
+therefore looked at again, at more draws that the first look did not have, and take their score from these.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +32,7 @@ HELD = 64  # draws of other training images that unlearning holds at each step
 
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """One query's scores. ``by_draw`` (n, draws) are the changes before averaging; NaN outside a shortlist.
+    """One query's scores. ``by_draw`` (n, draws) are the changes of the first look; NaN outside a shortlist.
 
     ``base_loss`` (n,) is each row's mean loss under the unchanged model over its draws; ``timesteps`` (n, draws).
     """
@@ -84,17 +88,21 @@ def trace(place: Place, query: Batch, method: Method, shortlist: NDArray[np.int6
     network, update = make_update(place, query, method)
     chosen: Rows = rows
     if shortlist is not None:
-        numbers = (shortlist[:, None] * draws.count + np.arange(draws.count)).reshape(-1)
-        chosen = ChosenRows(rows, numbers)
+        chosen = _draws_of(rows, shortlist)
     stamp = f"{method.name}-{digest_of({name: value.contiguous() for name, value in query.items()})[:16]}"
     losses, changes, times = _pass_over(place, network, update, chosen, None if shortlist is not None else base, stamp)
+    counted = _counted(method, losses, changes, draws)
     rescored = np.ones(len(rows.ids), dtype=bool)
     if shortlist is not None:
         rescored = np.isin(np.arange(len(rows.ids)), shortlist)
-    counted = by_sample(normalised_skew(losses, changes) if method.form == "skew" else changes, draws.count)
-    values = counted.mean(1)
+    score = _spread(_read(update, counted.mean(1)), rescored)
+    again = at_both_ends(score, method.second_share) if method.second_draws else np.zeros(0, np.int64)
+    if len(again):
+        more = Draws(method.second_draws, seed=method.seed + 2)  # + 1 draws what unlearning holds
+        second = _pass_over(place, network, update, _draws_of(place.rows(more), again), None, f"{stamp}-again")
+        score[again] = _read(update, _counted(method, second[0], second[1], more).mean(1)).float().numpy()
     return Traced(
-        score=_spread(values.abs() if update.direction == "absolute" else values, rescored),
+        score=score,
         base_loss=_spread(by_sample(losses, draws.count).mean(1), rescored),
         by_draw=_spread(counted, rescored),
         timesteps=_spread(by_sample(times, draws.count), rescored),
@@ -103,6 +111,29 @@ def trace(place: Place, query: Batch, method: Method, shortlist: NDArray[np.int6
         loss_after=update.loss_after,
         control=_control(place.full, rows, base),
     )
+
+
+def at_both_ends(score: NDArray[np.float32], share: float) -> NDArray[np.int64]:
+    """Return which images a second look is worth, ascending: a share of the scored ones at each end of the ranking."""
+    order = np.argsort(score, kind="stable")[: np.isfinite(score).sum()]  # NaN is sorted to the end
+    count = min(round(share * len(order)), len(order) // 2)
+    return np.sort(np.concatenate([order[:count], order[len(order) - count :]])).astype(np.int64)
+
+
+def _draws_of(rows: DrawRows, samples: NDArray[np.int64]) -> ChosenRows:
+    """Return all draws of some images."""
+    count = rows.draws.count
+    return ChosenRows(rows, (samples[:, None] * count + np.arange(count)).reshape(-1))
+
+
+def _read(update: Update, means: Tensor) -> Tensor:
+    """Return means over draws as scores: the released recipe reads them without their sign."""
+    return means.abs() if update.direction == "absolute" else means
+
+
+def _counted(method: Method, losses: Tensor, changes: Tensor, draws: Draws) -> Tensor:
+    """Return what counts of each draw, (n, draws): the change of the loss or its normalised skew."""
+    return by_sample(normalised_skew(losses, changes) if method.form == "skew" else changes, draws.count)
 
 
 def _pass_over(

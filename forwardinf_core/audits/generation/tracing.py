@@ -42,7 +42,7 @@ from forwardinf_core.store.runs import RunRecord, find_run, open_run, save_run
 
 KIND = "generation"
 CAPTION = "caption"  # the column of captions, where project.yaml names none
-VERSION = 1
+VERSION = 2  # 2: a second look at both ends
 
 Report = Callable[[float, str], None]
 

@@ -21,6 +21,8 @@ SHORTLISTS = {"": "All images", "0.25": "The most alike quarter", "0.1": "The mo
 WORDS_OF_OPTIONS = {
     "rise": "How far the step raises the picture's mean loss, as a share of it.",
     "draws": "At how many noise levels each training image is looked at.",
+    "second_draws": "At how many other noise levels the images at both ends are looked at again; 0 = not again.",
+    "second_share": "Share of the images at each end that is looked at again, and takes its score from that.",
     "query_draws": "At how many noise levels the picture is looked at when the step is taken.",
     "damping": "How much the curvature is smoothed. Larger is steadier and blunter.",
     "seed": "Noise and levels follow from it and from each image's id alone: the same for both models.",
