@@ -32,8 +32,8 @@ class Method:
     damping: float = 1e-3
     draws: int = 10
     query_draws: int = 100
-    second_draws: int = 50
-    second_share: float = 0.05
+    second_draws: int = 100
+    second_share: float = 0.03
     seed: int = 0
     parameters: str | None = None
     shortlist: float | None = None  # share of rows, nearest by features, that the pass is limited to
