@@ -64,26 +64,30 @@ class LanguageCurvature:
         self.kind: str = kind
         self.parts = tuple(parts)
         self.mean_squared_norm = sum(float(part.squares.sum(dtype=torch.float64)) for part in parts)
-        self._mean = self.mean_squared_norm / max(sum(part.squares.numel() for part in parts), 1)
+        groups = [[part for part in parts if part.matrix.is_plain == is_plain] for is_plain in (False, True)]
+        self._means = [
+            sum(float(part.squares.sum(dtype=torch.float64)) for part in group)
+            / max(sum(part.squares.numel() for part in group), 1)
+            for group in groups
+        ]
 
-    def damping_of(self, share: float) -> float:
-        """Return λ for a share of the mean of F's diagonal."""
-        return share * self._mean
+    def damping_of(self, part: MatrixFisher, share: float) -> float:
+        """Return λ of a matrix: a share of the mean of F's diagonal, over all matrices of its sort (plain or not)."""
+        return share * self._means[part.matrix.is_plain]
 
     def solve(self, gradients: list[Parameters], *, damping: float) -> list[Parameters]:
         """Return (F + λI)⁻¹ g for each query gradient; λ = damping · the mean of F's diagonal."""
-        size = self.damping_of(damping)
-        return [{p.matrix.weight: p.solved(one[p.matrix.weight], size) for p in self.parts} for one in gradients]
+        sizes = [(part, self.damping_of(part, damping)) for part in self.parts]
+        return [{p.matrix.weight: p.solved(one[p.matrix.weight], size) for p, size in sizes} for one in gradients]
 
     def self_influences(
         self, module: nn.Module, objective: LanguageModelling, batch: Batch, *, damping: float
     ) -> Tensor:
         """Return G_i · (F + λI)⁻¹ G_i of each text, (n,), never negative. Cost: a forward and a backward pass."""
-        size = self.damping_of(damping)
         found = recorded(module, objective, [part.matrix for part in self.parts], batch)
         total = torch.zeros(len(found.losses))
         for part in self.parts:
-            total += (part.rotated(found).square() / (part.squares + size)).sum((1, 2))
+            total += (part.rotated(found).square() / (part.squares + self.damping_of(part, damping))).sum((1, 2))
         return total
 
     def tensors(self) -> Parameters:
@@ -92,6 +96,7 @@ class LanguageCurvature:
         for part in self.parts:
             bases = {"squares": part.squares, "left": part.left, "right": part.right}
             prefix = f"{self.kind}|{part.matrix.module}|{int(part.matrix.is_transposed)}"
+            prefix += "|plain" if part.matrix.is_plain else ""
             stored |= {f"{prefix}|{name}": value.contiguous() for name, value in bases.items() if value is not None}
         return stored
 
@@ -101,10 +106,10 @@ class LanguageCurvature:
         prefixes = sorted({name.rpartition("|")[0] for name in tensors})
         parts = []
         for prefix in prefixes:
-            kind, module, transposed = prefix.split("|")
+            kind, module, transposed, *plain = prefix.split("|")
             found = [tensors.get(f"{prefix}|{name}") for name in ("squares", "left", "right")]
             assert found[0] is not None
-            matrix = Matrix(module, f"{module}.weight", transposed == "1")
+            matrix = Matrix(module, f"{module}.weight", transposed == "1", is_plain=bool(plain))
             parts.append(MatrixFisher(matrix, found[0], found[1], found[2]))
         return cls("ekfac" if kind == "ekfac" else "diagonal", parts)
 
@@ -144,7 +149,9 @@ def _eigenvectors(
     batches: Sequence[Callable[[], Batch]],
     report: Callable[[float], None],
 ) -> dict[str, tuple[Tensor | None, Tensor | None]]:
-    """Return the eigenvectors of E[a aᵀ] and E[b bᵀ] for each matrix."""
+    """Return the eigenvectors of E[a aᵀ] and E[b bᵀ] for each matrix, None where it has none."""
+    found_axes: dict[str, tuple[Tensor | None, Tensor | None]] = {m.weight: (None, None) for m in matrices}
+    matrices = [matrix for matrix in matrices if not matrix.is_plain]
     inner: dict[str, Tensor] = {}
     outer: dict[str, Tensor] = {}
     for index, batch in enumerate(batches):
@@ -158,7 +165,7 @@ def _eigenvectors(
             if not matrix.is_wide:
                 outer[matrix.weight] = outer.get(matrix.weight, torch.zeros(())) + gradient.T @ gradient
         report((index + 1) / len(batches))
-    return {name: (_axes(inner[name]), _axes(outer[name]) if name in outer else None) for name in inner}
+    return found_axes | {name: (_axes(inner[name]), _axes(outer[name]) if name in outer else None) for name in inner}
 
 
 def _axes(covariance: Tensor) -> Tensor:

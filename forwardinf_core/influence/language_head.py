@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from forwardinf_core.errors import ModelError
 from forwardinf_core.influence.language import LanguageModelling
 from forwardinf_core.influence.language_parts import head_matrix
 from forwardinf_core.influence.language_replay import HIDDEN, TOLERANCE
-from forwardinf_core.influence.network import Parameters
+from forwardinf_core.influence.network import FullNetwork, Parameters
 from forwardinf_core.influence.objective import Batch, Objective
 
 
@@ -50,6 +51,25 @@ class LanguageHead:
         logits = F.linear(batch[HIDDEN], weight, self._bias)
         rest = {name: value for name, value in batch.items() if name != HIDDEN}
         return self.objective.outputs(lambda **_: logits, rest)
+
+
+class HeadApart(FullNetwork):
+    """The whole model, whose head has a weight of its own where it shares one with what the model reads."""
+
+    def __init__(self, module: nn.Module, objective: LanguageModelling) -> None:
+        super().__init__(module, objective)
+        matrix = head_matrix(module)
+        weight = module.get_submodule(matrix.module).weight
+        assert isinstance(weight, Tensor)
+        self.parameters[matrix.weight] = torch.add(weight.detach(), torch.zeros_like(weight))
+
+    def outputs(self, parameters: Parameters, batch: Batch) -> Tensor:
+        """Return the logits."""
+
+        def call(*args: object, **kwargs: object) -> object:
+            return functional_call(self.module, self.parameters | parameters, args, kwargs, tie_weights=False)
+
+        return self.objective.outputs(call, batch)
 
 
 def entering_head(module: nn.Module, objective: LanguageModelling, batch: Batch) -> tuple[Tensor, Tensor]:

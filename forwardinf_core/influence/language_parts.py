@@ -3,14 +3,14 @@ r"""Which parameters of a language model a step may move, and per-text gradients
 A step through a curvature moves the weight matrices of the blocks' linear layers (``Linear``, and GPT-2's transposed
 ``Conv1D``): a text's gradient of one is Σ_t a_t b_tᵀ, the inputs a (n, T, in) and output gradients b (n, T, out) of one
 backward pass. Embeddings, normalisation and biases move under SGD and Adam. Where input and output embeddings are one
-tensor, they move together, in the scope ``all`` alone.
+tensor, they move together in the scope ``all`` alone; ``head`` and ``linear`` (blocks and head) move the output's copy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -20,7 +20,7 @@ from forwardinf_core.errors import ModelError
 from forwardinf_core.influence.language import LanguageModelling
 from forwardinf_core.influence.objective import Batch
 
-LanguageScope = Literal["all", "blocks", "mlps", "last-block", "head"]
+LanguageScope = Literal["all", "linear", "blocks", "mlps", "last-block", "head"]
 MLP_PARTS = ("mlp", "ffn", "feed_forward", "DenseReluDense", "fc1", "fc2", "c_fc")
 
 
@@ -28,13 +28,15 @@ MLP_PARTS = ("mlp", "ffn", "feed_forward", "DenseReluDense", "fc1", "fc2", "c_fc
 class Matrix:
     """The weight of one linear layer. ``is_transposed``: it is stored (in, out), as Conv1D does.
 
-    ``is_wide``: its outputs are the whole vocabulary, too many for eigenvectors of their own.
+    ``is_wide``: its outputs are the whole vocabulary, too many for eigenvectors of their own. ``is_plain``: no side has
+    eigenvectors, its Fisher is a diagonal whatever that of the others is.
     """
 
     module: str
     weight: str  # name of the parameter
     is_transposed: bool
     is_wide: bool = False
+    is_plain: bool = False
 
 
 def blocks_of(module: nn.Module) -> tuple[str, nn.ModuleList]:
@@ -68,6 +70,8 @@ def names_in(module: nn.Module, scope: LanguageScope) -> list[str]:
         return named
     if scope == "head":
         return [head_matrix(module).weight]
+    if scope == "linear":
+        return [*names_in(module, "blocks"), head_matrix(module).weight]
     name, blocks = blocks_of(module)
     lists = _lists(module) if scope in ("blocks", "mlps") else [f"{name}.{len(blocks) - 1}"]
     inside = [own for own in named if any(own.startswith(f"{one}.") for one in lists)]
@@ -85,6 +89,8 @@ def matrices_of(module: nn.Module, scope: LanguageScope) -> list[Matrix]:
     """
     if scope == "head":
         return [head_matrix(module)]
+    if scope == "linear":
+        return [*matrices_of(module, "blocks"), replace(head_matrix(module), is_plain=True)]
     names = set(names_in(module, "blocks" if scope == "all" else scope))
     found, others = [], []
     for own, part in module.named_modules():

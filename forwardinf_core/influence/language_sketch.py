@@ -52,7 +52,7 @@ class Sketch:
         return self._joined(values)[0]
 
     def _root(self, part: MatrixFisher) -> Tensor:
-        return (part.squares + self.curvature.damping_of(self.damping)).sqrt()
+        return (part.squares + self.curvature.damping_of(part, self.damping)).sqrt()
 
     def _joined(self, values: list[Tensor]) -> Tensor:
         codes = []

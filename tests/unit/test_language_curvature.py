@@ -12,7 +12,8 @@ from torch.testing import assert_close
 from forwardinf_core.errors import ModelError
 from forwardinf_core.influence.language import LanguageTask
 from forwardinf_core.influence.language_curvature import LanguageCurvature, fit_language_curvature
-from forwardinf_core.influence.language_parts import blocks_of, matrices_of, names_in
+from forwardinf_core.influence.language_head import HeadApart, LanguageHead, entering_head
+from forwardinf_core.influence.language_parts import blocks_of, head_matrix, matrices_of, names_in
 from forwardinf_core.influence.language_replay import HIDDEN, ReplayNetwork, entering_last_block
 from forwardinf_core.influence.network import FullNetwork, RestrictedNetwork
 from forwardinf_core.influence.scoring import score_batch
@@ -155,3 +156,53 @@ def test_a_curvature_step_is_the_solved_gradient() -> None:
     solved = curvature.solve([query_gradient(network, query)[1]], damping=1e-2)[0]
     for name, change in update.changes.items():
         assert_close(change, 0.5 * solved[name])
+
+
+@pytest.mark.parametrize("task", ["causal-lm", "seq2seq-lm"])
+def test_blocks_and_head_are_curved_each_by_its_own_kind(task: LanguageTask) -> None:
+    """Against plain backward passes of a copy whose head has a weight of its own: what is read does not move."""
+    model = tiny_model(task, 64)
+    pieces = pieces_of(model, TEXTS)
+    matrices = matrices_of(model.module, "linear")
+    batches = [lambda: pieces.batch(range(6))]
+    fitted = fit_language_curvature(model.module, model.objective, matrices, batches, "ekfac")
+    found = LanguageCurvature.from_tensors(fitted.tensors())
+    head = next(part for part in found.parts if part.matrix.is_plain)
+    assert head.left is None
+    assert head.right is None
+    assert all(part.left is not None and part.right is not None for part in found.parts if part is not head)
+    untied = copy.deepcopy(model.module).requires_grad_(True)
+    layer = untied.get_output_embeddings()  # type: ignore[operator]
+    layer.weight = nn.Parameter(layer.weight.detach().clone())
+    names = {matrix.weight for matrix in matrices}
+    slow = []
+    for place in range(6):
+        untied.zero_grad()
+        batch = pieces.batch([place])
+        model.objective.losses(model.objective.outputs(untied, batch), batch).sum().backward()
+        parameters = dict(untied.named_parameters())
+        slow.append({name: parameters[name].grad.clone() for name in names})  # type: ignore[union-attr]
+    squares = torch.stack([one[head.matrix.weight].square() for one in slow]).mean(0)
+    assert_close(head.squares, squares.T, rtol=1e-3, atol=1e-7)
+    assert found.damping_of(head, 0.5) == pytest.approx(0.5 * float(squares.mean()), rel=1e-3)
+    own = found.self_influences(model.module, model.objective, pieces.batch(range(6)), damping=1e-2)
+    for place, gradient in enumerate(slow):
+        solved = found.solve([gradient], damping=1e-2)[0]
+        expected = sum(float((gradient[name] * solved[name]).sum()) for name in names)
+        assert float(own[place]) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("task", ["causal-lm", "seq2seq-lm"])
+def test_a_head_apart_moves_what_is_said_and_not_what_is_read(task: LanguageTask) -> None:
+    model = tiny_model(task, 64)
+    batch = pieces_of(model, TEXTS).batch(range(6))
+    network = HeadApart(model.module, model.objective)
+    name = head_matrix(model.module).weight
+    expected = model.objective.outputs(model.module, batch)
+    with torch.no_grad():
+        assert_close(network.outputs({}, batch), expected)
+        change = torch.randn(network.parameters[name].shape, generator=torch.Generator().manual_seed(0))
+        moved = network.outputs({name: network.parameters[name] + change}, batch)
+    alone = LanguageHead(model.module, model.objective, batch)
+    hidden = entering_head(model.module, model.objective, batch)[0]
+    assert_close(moved, alone.outputs({name: alone.parameters[name] + change}, batch | {HIDDEN: hidden}))

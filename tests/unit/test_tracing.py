@@ -86,7 +86,10 @@ def test_tokens_of_a_text_add_up_to_its_score(audit: TracingAudit) -> None:
     assert "".join(share.text for share in shares).strip() == TEXTS[best]
 
 
-@pytest.mark.parametrize("name", ["head-ekfac", "head-diagonal", "head-sgd", "last-block-ekfac", "blocks-ekfac"])
+@pytest.mark.parametrize(
+    "name",
+    ["head-ekfac", "head-diagonal", "head-sgd", "last-block-ekfac", "blocks-ekfac", "linear-ekfac", "linear-diagonal"],
+)
 def test_a_pair_that_taught_the_answer_helped_most_in_a_sequence_to_sequence_model(
     pairs: TracingAudit, name: str
 ) -> None:

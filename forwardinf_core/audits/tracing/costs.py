@@ -28,6 +28,7 @@ from forwardinf_core.models.language_training import bounded
 
 SAMPLE = 200  # texts, evenly spread
 PASSES_OF_GRADIENTS: dict[LanguageScope, float] = {
+    "linear": 12.0,
     "blocks": 8.5,
     "mlps": 7.5,
     "last-block": 5.5,
@@ -158,6 +159,7 @@ def curvature_bytes(audit: TracingAudit, method: TraceMethod) -> int:
         weight = audit.model.module.get_submodule(matrix.module).weight
         assert isinstance(weight, torch.Tensor)
         sides = [side for side in weight.shape if not (matrix.is_wide and side == max(weight.shape))]
+        sides = [] if matrix.is_plain else sides
         total += weight.numel() + (sum(side**2 for side in sides) if method.curvature == "ekfac" else 0)
     return FLOAT_BYTES * total
 

@@ -23,6 +23,7 @@ SCOPES: dict[LanguageScope, str] = {
     "last-block": "the last block",
     "mlps": "the MLPs of all blocks",
     "blocks": "all blocks",
+    "linear": "all blocks and the head",
     "all": "all parameters",
 }
 STEPS: dict[Step, str] = {

@@ -23,7 +23,7 @@ from forwardinf_core.audits.tracing.methods import TraceMethod
 from forwardinf_core.errors import ModelError
 from forwardinf_core.influence.language import LanguageModelling, TokenLogOdds
 from forwardinf_core.influence.language_curvature import LanguageCurvature, fit_language_curvature
-from forwardinf_core.influence.language_head import LanguageHead, entering_head
+from forwardinf_core.influence.language_head import HeadApart, LanguageHead, entering_head
 from forwardinf_core.influence.language_parts import Matrix, matrices_of, names_in
 from forwardinf_core.influence.language_replay import HIDDEN, ReplayNetwork, entering_last_block
 from forwardinf_core.influence.language_sketch import SIDE, Sketch, drawn_sketch
@@ -187,6 +187,8 @@ class Workplace:
                     whole: Network = self._replay
                 elif method.scope == "head":
                     whole = LanguageHead(module, self.model.objective, self.pieces.batch([len(self.pieces) - 1]))
+                elif method.scope == "linear":
+                    whole = HeadApart(module, self.model.objective)
                 else:
                     whole = FullNetwork(module, self.model.objective)
                 names = (
