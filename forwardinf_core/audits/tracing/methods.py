@@ -38,7 +38,7 @@ FORMS: dict[Form, str] = {
     "relative": "the change of the text's loss by how strongly the text moves the model whatever is asked",
 }
 DAMPING: dict[Step, float] = {"ekfac": 0.1, "diagonal": 0.1, "sgd": 0.0, "adam": 0.0}
-DEFAULT = "blocks-ekfac"
+DEFAULT = "linear-ekfac"
 SHORTLIST = 500  # texts of a large corpus that pass through the model
 WHOLE_TOKENS = 200_000  # tokens of a corpus up to which all of it passes: a few seconds
 
