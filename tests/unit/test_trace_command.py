@@ -27,7 +27,7 @@ def test_a_trace_prints_one_json_value_with_both_ends(folder: Path, capsys: pyte
     assert found["top"][0]["text"] == TEXTS[0]
     assert found["top"][0]["score"] > 0
     assert all(row["score"] < 0 for row in found["bottom"])
-    assert found["method"]["name"] == "blocks-ekfac"
+    assert found["method"]["name"] == "linear-ekfac"
     assert {group["name"] for group in found["groups"]} == {"a", "b"}
 
 

@@ -21,7 +21,7 @@ from scipy.stats import rankdata
 
 from forwardinf_core.audits.tracing.audit import TracingAudit
 from forwardinf_core.audits.tracing.lexical import likeness
-from forwardinf_core.audits.tracing.methods import DEFAULT, TraceMethod, trace_method
+from forwardinf_core.audits.tracing.methods import TraceMethod, trace_method
 from forwardinf_core.audits.tracing.opening import load_tracing
 from forwardinf_core.audits.tracing.records import TokenShare
 from forwardinf_core.audits.tracing.scoring import own_token_shares
@@ -35,6 +35,7 @@ from forwardinf_core.store.runs import RunRecord, find_run, list_runs, run_id, s
 
 KIND = "memorization-texts"
 VERSION = 2  # rises when the same options would give other scores
+DEFAULT = "blocks-ekfac"  # what its figures were measured with: docs/leakage.md
 FEWEST_TEXTS = 20
 
 Report = Callable[[float, str], None]
