@@ -28,7 +28,7 @@ from forwardinf_core.models.language_training import bounded
 
 SAMPLE = 200  # texts, evenly spread
 PASSES_OF_GRADIENTS: dict[LanguageScope, float] = {
-    "linear": 12.0,
+    "linear": 10.0,
     "blocks": 8.5,
     "mlps": 7.5,
     "last-block": 5.5,
