@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from forwardinf_core.audits.tracing.audit import Question, TracingAudit, unchanged_control
 from forwardinf_core.audits.tracing.methods import method_names, trace_method
 from forwardinf_core.audits.tracing.preparation import Workplace
+from forwardinf_core.audits.tracing.records import Said
 from forwardinf_core.errors import AuditError, DataError, ProjectError, RunNotFoundError
 from forwardinf_core.projects.language import language_task_of, open_language_project
 from tests.unit.language_cases import TEXTS, write_project
@@ -112,6 +114,30 @@ def test_a_step_on_the_head_leaves_what_the_model_reads(audit: TracingAudit) -> 
     batch = prompts[0].batch()
     whole = audit.model.objective.losses(audit.model.objective.outputs(audit.model.module, batch), batch)
     assert update.loss_before == pytest.approx(float(whole), rel=1e-4)
+
+
+def test_two_threads_get_what_each_would_get_alone(audit: TracingAudit) -> None:
+    """A pass with moved weights puts them into the module for its time: nobody else may run it then."""
+    prompts = ["Paris is the capital of", "Berlin is the capital of"]
+    method = trace_method("linear-ekfac", rise=0.03)
+    alone = [audit.say(prompt) for prompt in prompts]
+    scores = [audit.trace(audit.question(said), trace_method("linear-ekfac", rise=0.031)).scores.raw for said in alone]
+
+    def ask(number: int) -> tuple[Said, list[np.ndarray]]:
+        said = [audit.say(prompts[number % 2]) for _ in range(3)]
+        question = audit.question(said[0])
+        found = [
+            audit.trace(question, replace(method, rise=0.0301 + 1e-5 * (4 * number + turn))).scores.raw
+            for turn in range(3)
+        ]
+        return said[-1], found
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(ask, range(4)))
+    for number, (said, found) in enumerate(answers):
+        assert (said.completion, said.loss) == (alone[number % 2].completion, pytest.approx(alone[number % 2].loss))
+        for raw in found:
+            assert np.corrcoef(raw, scores[number % 2])[0, 1] > 0.9999
 
 
 def test_an_answer_is_stored_and_read_back(audit: TracingAudit) -> None:

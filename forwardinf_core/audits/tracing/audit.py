@@ -119,16 +119,17 @@ class TracingAudit:
         Raises DataError, in a sentence, for what cannot be asked.
         """
         own = completion is None
-        said = complete(self.model, prompt) if completion is None else completion
-        if own and not said:
-            raise AuditError(
-                "The model has nothing to say after this prompt.", hint="Type the completion you want explained."
-            )
-        asked = prompt_of(self.model, prompt, said, span)
-        n_prompt = len(prompt) if self.model.task == "causal-lm" else 0
-        tokens = tokens_of(self.model, asked, n_prompt)
-        loss = float(losses_of_tokens(self.model, asked.batch()).sum())
-        return Said(prompt, said, own, tokens, asked.target, alternatives(self.model, prompt), loss)
+        with self.place.alone:
+            said = complete(self.model, prompt) if completion is None else completion
+            if own and not said:
+                raise AuditError(
+                    "The model has nothing to say after this prompt.", hint="Type the completion you want explained."
+                )
+            asked = prompt_of(self.model, prompt, said, span)
+            n_prompt = len(prompt) if self.model.task == "causal-lm" else 0
+            tokens = tokens_of(self.model, asked, n_prompt)
+            loss = float(losses_of_tokens(self.model, asked.batch()).sum())
+            return Said(prompt, said, own, tokens, asked.target, alternatives(self.model, prompt), loss)
 
     def question(self, said: Said) -> Question:
         """Return what is asked by a prompt with its completion and target tokens."""
@@ -170,7 +171,8 @@ class TracingAudit:
         words = " ".join(
             joined(prompt, said) for prompt, said in zip(question.prompts, question.completions, strict=True)
         )
-        scored = score_texts(self.place, chosen, prompts, words, report)
+        with self.place.alone:
+            scored = score_texts(self.place, chosen, prompts, words, report)
         key = self._key(question, chosen)
         self._keep(key, scored.update)
         frame = pd.DataFrame({"id": list(self.ids)} | {name: getattr(scored.scores, name) for name in COLUMNS})
@@ -192,11 +194,12 @@ class TracingAudit:
         key = self._key(question, method)
         with self._lock:
             update = self._updates.get(key)
-        if update is None:
-            update = step_on(self.place, method, self._prompts(question))
-            self._keep(key, update)
         around = int(trace.scores.strongest[position])
-        return token_shares(self.place, method, update, position, around=around)
+        with self.place.alone:
+            if update is None:
+                update = step_on(self.place, method, self._prompts(question))
+                self._keep(key, update)
+            return token_shares(self.place, method, update, position, around=around)
 
     def groups(self, trace: Trace, column: str) -> list[Group]:
         """Return the texts by the values of a column with their summed influence, most helpful group first.

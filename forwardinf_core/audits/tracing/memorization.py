@@ -205,7 +205,8 @@ def find(audit: TracingAudit, options: TextMemorizationOptions | None = None) ->
 
 def memorized_tokens(audit: TracingAudit, position: int) -> tuple[TokenShare, ...]:
     """Return the tokens of a text: positive = the model would lose this token if it unlearned the text."""
-    return own_token_shares(audit.place, options_of().method, position)
+    with audit.place.alone:
+        return own_token_shares(audit.place, options_of().method, position)
 
 
 def sentence_of(found: MemorizedTexts, position: int) -> str:

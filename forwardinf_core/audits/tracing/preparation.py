@@ -80,7 +80,10 @@ class _Opened:
 
 
 class Workplace:
-    """A model, its corpus, and what is known of them. Safe for several threads; what is missing is made on demand."""
+    """A model, its corpus, and what is known of them. What is missing is made on demand.
+
+    Threads that run the model hold ``alone``.
+    """
 
     def __init__(self, model: LanguageModel, corpus: Corpus, caches: Path, *, hidden_bound: int = HIDDEN_BOUND) -> None:
         self.model = model
@@ -88,6 +91,11 @@ class Workplace:
         self.caches = caches
         self.hidden_bound = hidden_bound
         self._opened = _Opened()
+
+    @property
+    def alone(self) -> threading.RLock:
+        """What a thread holds while it runs the model: a pass with moved weights puts them into the module so long."""
+        return self._opened.lock
 
     @cached_property
     def pieces(self) -> Pieces:
