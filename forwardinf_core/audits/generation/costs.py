@@ -89,8 +89,10 @@ def of_trace(audit: GenerationAudit, method: Method, rates: Rates) -> Forecast:
     """Return what one more answer costs, with what has to be made first."""
     place, draws = audit.place(AtOnce()), Draws(method.draws, seed=method.seed)
     a_query = method.query_draws / rates.images
-    passes = PASSES_OF_SCORING * method.draws * (method.shortlist or 1.0) * (2 if method.direction == "central" else 1)
-    passes += 2 * 2 * PASSES_OF_SCORING * method.second_draws * method.second_share  # both models, both ends
+    sides = 2 if method.direction == "central" else 1
+    share = PASSES_OF_SCORING * (method.shortlist or 1.0)
+    passes = share * method.draws * sides
+    passes += share * method.second_draws * 2 * method.second_share * (1 + sides)  # the unchanged model once more, too
     passes += PASSES_OF_A_STEP * a_query * method.steps
     if method.step == "unlearn":
         passes += PASSES_OF_A_STEP * HELD / rates.images * method.steps

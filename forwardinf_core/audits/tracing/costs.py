@@ -74,18 +74,20 @@ def sampled(audit: TracingAudit) -> Rates:
         raise DataError(
             "No text of the corpus has two tokens or more.", hint="Check the column that text: names in project.yaml."
         )
-    hidden, outputs = entering_last_block(model.module, model.objective, pieces.batch([0]))  # warms up, too
     batches = bounded(range(len(pieces)), pieces.lengths, BATCH_TOKENS)
-    started = time.thread_time()
-    for batch in batches:
-        model.objective.outputs(model.module, pieces.batch(batch))
+    with audit.place.alone:
+        hidden, outputs = entering_last_block(model.module, model.objective, pieces.batch([0]))  # warms up, too
+        started = time.thread_time()
+        for batch in batches:
+            model.objective.outputs(model.module, pieces.batch(batch))
+        forward_s = time.thread_time() - started
     factor = n_texts / len(chosen)
     return Rates(
         texts=n_texts,
         unscored=len(chosen) - len(set(pieces.document.tolist())),
         tokens=round(factor * sum(pieces.lengths)),
         read_seconds=factor * read_s,
-        forward_seconds=factor * (time.thread_time() - started),
+        forward_seconds=factor * forward_s,
         width=int(hidden.shape[-1]),
         vocabulary=int(outputs.shape[-1]),
     )

@@ -170,7 +170,10 @@ class Workplace:
 
     def uses_hidden(self, method: TraceMethod) -> bool:
         """Say whether a method runs the last block alone, on cached hidden states."""
-        return method.scope == "last-block" and self.can_replay
+        if method.scope != "last-block":
+            return False
+        with self.alone:  # asked for the first time, it runs the model; always taken before a property's own lock
+            return self.can_replay
 
     def with_hidden(self, method: TraceMethod, batch: Batch) -> Batch:
         """Return a batch with the hidden states that the method's part of the model reads, computed now."""
