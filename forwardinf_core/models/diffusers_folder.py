@@ -53,7 +53,7 @@ class LatentCodec:
 
     @torch.inference_mode()
     def encode(self, images: Sequence[Image.Image]) -> Tensor:
-        scale, shift = float(self.vae.config.scaling_factor), float(self.vae.config.shift_factor or 0.0)
+        scale, shift = self._levels()
         parts = []
         for start in range(0, len(images), ENCODE_BATCH):
             code = self.vae.encode(self.pixels.encode(images[start : start + ENCODE_BATCH])).latent_dist.mean
@@ -62,8 +62,16 @@ class LatentCodec:
 
     @torch.inference_mode()
     def decode(self, samples: Tensor) -> list[Image.Image]:
-        scale, shift = float(self.vae.config.scaling_factor), float(self.vae.config.shift_factor or 0.0)
+        scale, shift = self._levels()
         return self.pixels.decode(self.vae.decode(samples / scale + shift).sample)
+
+    def _levels(self) -> tuple[Tensor, Tensor]:
+        """Return what latents are multiplied with after what is taken off them, each (1, c, 1, 1) or (1, 1, 1, 1)."""
+        said = self.vae.config
+        centre = said.shift_factor or 0.0 if said.latents_mean is None else said.latents_mean
+        spread = 1.0 if said.latents_std is None else said.latents_std
+        scale = float(said.scaling_factor) / torch.tensor(spread).reshape(1, -1, 1, 1)
+        return scale, torch.tensor(centre).reshape(1, -1, 1, 1)
 
 
 def load_diffusers(source: ModelSource, root: Path) -> DiffusionModel:
@@ -146,6 +154,12 @@ def _codec(folder: Path, settings: dict[str, object], shown: str) -> Codec:
         return PixelCodec(channels, size)
     from diffusers import AutoencoderKL
 
+    kind = (_json(folder / "vae" / "config.json") or {}).get("_class_name")
+    if kind != AutoencoderKL.__name__:
+        raise ModelError(
+            f"{shown}/vae: an autoencoder of kind {kind or 'unknown'} cannot be used.",
+            hint=f"Supported: {AutoencoderKL.__name__}.",
+        )
     try:
         vae = AutoencoderKL.from_pretrained(folder / "vae", local_files_only=True, use_safetensors=True)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
