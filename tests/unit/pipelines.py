@@ -117,7 +117,7 @@ def write_pixart(folder: Path, *, sizes: bool = False) -> Path:
         num_layers=2,
         cross_attention_dim=24,
         sample_size=128 if sizes else 8,
-        patch_size=32 if sizes else 2,
+        patch_size=16 if sizes else 2,
         caption_channels=16,
         use_additional_conditions=sizes,
     )
