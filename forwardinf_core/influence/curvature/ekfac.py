@@ -149,13 +149,20 @@ class FactorFit:
         return sums
 
     def finish(self, state: Parameters) -> list[LayerBasis]:
-        vectors = {
-            key: torch.linalg.eigh(value / value.diagonal().mean())[1] for key, value in state.items() if key != ROWS
-        }
+        vectors = {key: _eigenvectors(value / value.diagonal().mean()) for key, value in state.items() if key != ROWS}
         return [
             LayerBasis(layer.weight, layer.bias, *(vectors.get(_key(axis, layer.weight, layer.bias)) for axis in _AXES))
             for layer in self.layers
         ]
+
+
+def _eigenvectors(covariance: Tensor) -> Tensor:
+    """Return the eigenvectors in columns. A large matrix with many zero rows can need double precision."""
+    try:
+        found: Tensor = torch.linalg.eigh(covariance)[1]
+    except torch.linalg.LinAlgError:  # outputs that no loss reads, such as a learned variance, have zero rows
+        found = torch.linalg.eigh(covariance.double())[1].to(covariance.dtype)
+    return found
 
 
 class EigenvalueFit:
