@@ -21,9 +21,10 @@ from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.context import AtOnce
 from forwardinf_core.audits.head_influence import head_influence
 from forwardinf_core.audits.leakage.detection import fusion_of, stored
+from forwardinf_core.audits.leakage.fitted import spaces_of
 from forwardinf_core.audits.leakage.medium import medium_of
 from forwardinf_core.audits.leakage.records import NONE, Leakage
-from forwardinf_core.audits.leakage.signals import fit_spaces, likeness, query_block
+from forwardinf_core.audits.leakage.signals import likeness, query_block
 from forwardinf_core.audits.leakage.traces import Traces, described
 from forwardinf_core.audits.methods import method_named
 from forwardinf_core.datasets.views import Subset
@@ -107,7 +108,7 @@ def ranks_of(audit: Audit, copies: Copies) -> dict[str, NDArray[np.int64]]:
         raise DataError("The leakage audit of this project is not finished.", hint="Run: leakage PROJECT")
     fusion, place = fusion_of(record), audit.workplace(AtOnce())
     train = described(place, audit.train)
-    spaces, head = fit_spaces(train), head_influence(place)
+    spaces, head = spaces_of(place, train), head_influence(place)
     labels = torch.from_numpy(audit.train_labels.copy())
     own = None if head is None else head.on_itself(train.parts[FEATURES], labels).sqrt().clamp_min(1e-12)
     ranks: dict[str, list[NDArray[np.int64]]] = {}
