@@ -23,9 +23,21 @@ from forwardinf_core.errors import AuditError
 from forwardinf_core.influence.objective import Batch
 
 Prediction = Literal["epsilon", "v_prediction", "sample"]
-ENTRIES = {"label": "class_labels", "text": "encoder_hidden_states"}
-"""Entries of a batch that condition the denoiser, class labels (n,) or encoder states (n, tokens, channels), and the
-names by which a denoiser of ``diffusers`` takes them."""
+ENTRIES = {"label": "class_labels", "text": "encoder_hidden_states", "mask": "encoder_attention_mask"}
+"""Entries of a batch that condition the denoiser and the names by which a denoiser of ``diffusers`` takes them: class
+labels (n,), or states of text encoders (n, tokens, channels) with a mask (n, tokens) of those that count."""
+ADDED = {"pooled": "text_embeds", "sizes": "time_ids", "resolution": "resolution", "aspect": "aspect_ratio"}
+"""The same for what it takes in one more dictionary: a text as a whole (n, channels), and sizes (n, 6), (n, 2), (n, 1).
+"""
+
+
+def conditioning(entries: Mapping[str, Tensor]) -> dict[str, Tensor | dict[str, Tensor]]:
+    """Return the arguments by which a denoiser of ``diffusers`` takes what conditions it; other entries are left."""
+    found: dict[str, Tensor | dict[str, Tensor]] = {
+        given: entries[name] for name, given in ENTRIES.items() if name in entries
+    }
+    added = {given: entries[name] for name, given in ADDED.items() if name in entries}
+    return {**found, "added_cond_kwargs": added} if added else found
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,7 @@ class Denoising:
     r"""Mean squared error of a denoiser.
 
     A batch holds ``x`` (n, c, h, w) clean images or latents, ``t`` (n,) timesteps, ``noise`` like ``x``, and where the
-    model is conditioned ``label`` (n,) or ``text`` (n, tokens, channels). Outputs are predictions like ``x``.
+    model is conditioned the entries that ``conditioning`` reads. Outputs are predictions like ``x``.
     ``alphas`` (T,) are the schedule's ᾱ_t.
     """
 
@@ -89,14 +101,13 @@ class Denoising:
         return signal * batch["noise"] - spread * batch["x"]
 
     def outputs(self, call: Callable[..., object], batch: Batch) -> Tensor:
-        condition = {given: batch[name] for name, given in ENTRIES.items() if name in batch}
-        result = call(self.noised(batch), batch["t"], **condition)
+        result = call(self.noised(batch), timestep=batch["t"], **conditioning(batch))
         found = getattr(result, "sample", result)
         if isinstance(found, tuple):
             found = found[0]
         assert isinstance(found, Tensor)
         channels = batch["x"].shape[1]
-        if found.shape[1] == 2 * channels:  # a learned variance beside the prediction (DiT): no part of this loss
+        if found.shape[1] == 2 * channels:  # a learned variance beside it (DiT, PixArt): no part of this loss
             found = found[:, :channels]
         return found if found.dtype == torch.float64 else found.float()
 

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from forwardinf_core.errors import DataError, ModelError
-from forwardinf_core.influence.diffusion import ENTRIES, Denoising, Prediction
+from forwardinf_core.influence.diffusion import Denoising, Prediction, conditioning
 from forwardinf_core.influence.objective import Batch
 from forwardinf_core.models.prompts import PromptEncoder
 
@@ -85,7 +85,7 @@ class DiffusionModel:
 
     ``classes`` are the names of its class labels, in order; empty where it is not conditioned on classes.
     ``null_label`` stands for no class or prompt, where the model was trained with one. ``schedule`` is the
-    configuration of its noise schedule. ``prompts`` encodes what a text-to-image model is told. ``fingerprint`` is a
+    configuration of its noise schedule. ``prompts`` reads what a text-to-image model is told. ``fingerprint`` is a
     SHA-256 over weights and configuration.
     """
 
@@ -108,8 +108,14 @@ class DiffusionModel:
         """Return the entries of a batch that condition the denoiser, one for each picture asked for."""
         if self.condition == "text":
             assert self.prompts is not None
-            return {"text": self.prompts.states([str(one) for one in asked])}
+            return self.prompts.entries([str(one) for one in asked])
         return {"label": torch.tensor([int(one) for one in asked])} if self.condition == "class" else {}
+
+    def nothing(self) -> Batch:
+        """Return the entries, of one row, that guidance goes away from; none where the model cannot be guided."""
+        if self.prompts is not None:
+            return self.prompts.nothing()
+        return {} if self.null_label is None else self.conditions([self.null_label])
 
     def label_of(self, name: str | None) -> Asked | None:
         """Return the label of a class named by a person, or the prompt; None where the model takes none.
@@ -149,7 +155,7 @@ class DiffusionModel:
         scheduler.set_timesteps(steps)
         sample = torch.randn(count, *self.codec.shape, generator=torch.Generator().manual_seed(seed))
         asked = {} if label is None else self.conditions([label])
-        nothing = {} if self.null_label is None or guidance == 1.0 else self.conditions([self.null_label])
+        nothing = {} if guidance == 1.0 else self.nothing()
         for timestep in scheduler.timesteps:
             output = self._predict(sample, timestep, asked, nothing, guidance)
             sample = scheduler.step(output, timestep, sample).prev_sample
@@ -166,9 +172,9 @@ class DiffusionModel:
         return without + guidance * (found - without)
 
     def _call(self, sample: Tensor, timestep: Tensor, condition: Batch) -> Tensor:
-        given = {ENTRIES[name]: value.expand(len(sample), *value.shape[1:]) for name, value in condition.items()}
-        output: Tensor = self.module(sample, timestep.expand(len(sample)), **given).sample[:, : sample.shape[1]]
-        return output
+        given = conditioning({name: value.expand(len(sample), *value.shape[1:]) for name, value in condition.items()})
+        output: Tensor = self.module(sample, timestep=timestep.expand(len(sample)), **given).sample
+        return output[:, : sample.shape[1]]
 
 
 def objective_of(schedule: dict[str, object], origin: str) -> Denoising:

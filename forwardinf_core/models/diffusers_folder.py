@@ -19,7 +19,7 @@ from torch import Tensor
 from forwardinf_core.errors import ModelError
 from forwardinf_core.models.denoiser import NO_PROMPT, Codec, Condition, DiffusionModel, PixelCodec, objective_of
 from forwardinf_core.models.parts import fingerprint
-from forwardinf_core.models.prompts import PromptEncoder, load_prompts
+from forwardinf_core.models.prompts_folder import PIXART, UNET, load_prompts
 from forwardinf_core.models.source import ModelSource
 from forwardinf_core.models.weights import refuse_not_finite
 
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL, ModelMixin
 
 DENOISERS = ("unet", "transformer")
-TOLD_IN_WORDS = "UNet2DConditionModel"
-CLASSES = ("UNet2DModel", "DiTTransformer2DModel", TOLD_IN_WORDS)
+DIT = "DiTTransformer2DModel"
+CLASSES = ("UNet2DModel", DIT, UNET, PIXART)
+RENAMED = {"ada_norm_zero": DIT, "ada_norm_single": PIXART}  # a Transformer2DModel of old, by its norm_type
 ENCODE_BATCH = 16
 
 
@@ -52,7 +53,7 @@ class LatentCodec:
 
     @torch.inference_mode()
     def encode(self, images: Sequence[Image.Image]) -> Tensor:
-        scale, shift = float(self.vae.config.scaling_factor), float(self.vae.config.shift_factor or 0.0)
+        scale, shift = self._levels()
         parts = []
         for start in range(0, len(images), ENCODE_BATCH):
             code = self.vae.encode(self.pixels.encode(images[start : start + ENCODE_BATCH])).latent_dist.mean
@@ -61,8 +62,16 @@ class LatentCodec:
 
     @torch.inference_mode()
     def decode(self, samples: Tensor) -> list[Image.Image]:
-        scale, shift = float(self.vae.config.scaling_factor), float(self.vae.config.shift_factor or 0.0)
+        scale, shift = self._levels()
         return self.pixels.decode(self.vae.decode(samples / scale + shift).sample)
+
+    def _levels(self) -> tuple[Tensor, Tensor]:
+        """Return what latents are multiplied with after what is taken off them, each (1, c, 1, 1) or (1, 1, 1, 1)."""
+        said = self.vae.config
+        centre = said.shift_factor or 0.0 if said.latents_mean is None else said.latents_mean
+        spread = 1.0 if said.latents_std is None else said.latents_std
+        scale = float(said.scaling_factor) / torch.tensor(spread).reshape(1, -1, 1, 1)
+        return scale, torch.tensor(centre).reshape(1, -1, 1, 1)
 
 
 def load_diffusers(source: ModelSource, root: Path) -> DiffusionModel:
@@ -86,7 +95,8 @@ def load_diffusers(source: ModelSource, root: Path) -> DiffusionModel:
         )
     settings = dict(module.config)
     codec = _codec(folder, settings, source.path)
-    prompts = _prompts(folder, settings, source.path) if type(module).__name__ == TOLD_IN_WORDS else None
+    pixels = codec.pixels.size if isinstance(codec, LatentCodec) else codec.shape[-1]
+    prompts = load_prompts(folder, module, index, pixels, source.path)
     condition, classes = ("text", ()) if prompts else _classes(settings, source, index)
     state = module.state_dict()
     refuse_not_finite(state, source.path)
@@ -112,6 +122,8 @@ def _denoiser(folder: Path, shown: str) -> ModelMixin:
 
     config = _json(folder / "config.json")
     kind = None if config is None else config.get("_class_name")
+    if config is not None and kind == "Transformer2DModel":
+        kind = RENAMED.get(str(config.get("norm_type")), kind)
     if kind not in CLASSES:
         raise ModelError(
             f"{shown}: a denoiser of kind {kind or 'unknown'} cannot be traced.",
@@ -142,6 +154,12 @@ def _codec(folder: Path, settings: dict[str, object], shown: str) -> Codec:
         return PixelCodec(channels, size)
     from diffusers import AutoencoderKL
 
+    kind = (_json(folder / "vae" / "config.json") or {}).get("_class_name")
+    if kind != AutoencoderKL.__name__:
+        raise ModelError(
+            f"{shown}/vae: an autoencoder of kind {kind or 'unknown'} cannot be used.",
+            hint=f"Supported: {AutoencoderKL.__name__}.",
+        )
     try:
         vae = AutoencoderKL.from_pretrained(folder / "vae", local_files_only=True, use_safetensors=True)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
@@ -155,20 +173,6 @@ def _codec(folder: Path, settings: dict[str, object], shown: str) -> Codec:
             hint="They belong to different models.",
         )
     return LatentCodec(vae.float().eval().requires_grad_(False), size)
-
-
-def _prompts(folder: Path, settings: dict[str, object], shown: str) -> PromptEncoder:
-    """Return the text encoder of a denoiser that attends to texts. Raises ModelError for what is more than that."""
-    width = settings.get("cross_attention_dim")
-    for name in ("addition_embed_type", "class_embed_type", "encoder_hid_dim", "num_class_embeds"):
-        if settings.get(name) is not None:
-            raise ModelError(
-                f"{shown}: a denoiser that is told more than one prompt ({name}) cannot be traced yet.",
-                hint="Supported are pipelines with one text encoder, such as Stable Diffusion 1 and 2.",
-            )
-    if not isinstance(width, int):
-        raise ModelError(f"{shown} takes states of several widths.", hint="Pipelines with one text encoder are traced.")
-    return load_prompts(folder, shown, width)
 
 
 def _classes(

@@ -1,109 +1,127 @@
-"""What a text-to-image model is told: prompts, as the states that its frozen text encoder makes of them."""
+"""What a text-to-image model is told: prompts, as its frozen text encoders read them, and numbers beside them.
+
+Entries of a batch are named as in ``influence.diffusion``; what depends on the prompt is kept apart from what does not,
+so that each caption is read once and the rest is not kept at all.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from hashlib import sha256
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
-from forwardinf_core.errors import ModelError
-from forwardinf_core.models.parts import fingerprint
+from forwardinf_core.influence.objective import Batch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel")
 ENCODE_BATCH = 32
+Reading = Literal["last", "penultimate", "masked"]
 
 
 @dataclass(frozen=True)
-class PromptEncoder:
-    """A tokenizer and a text encoder. Every prompt is padded, or cut, to ``length`` tokens, as in training."""
+class TextEncoder:
+    """A tokenizer and a text encoder. Every prompt is padded, or cut, to ``length`` tokens, as in training.
+
+    ``reading`` says what the denoiser is given: ``last`` and ``penultimate`` name the layer whose states it attends to,
+    padding included; ``masked`` is the last layer with a mask of what is no padding, of prompts in lower case.
+    """
 
     tokenizer: PreTrainedTokenizerBase
     encoder: nn.Module
     length: int
     fingerprint: str
+    reading: Reading = "last"
 
     def unread(self, prompt: str) -> int:
         """Return how many tokens of a prompt are cut off, its end mark counted among those that are read."""
-        return max(0, len(self.tokenizer(prompt, verbose=False)["input_ids"]) - self.length)
+        return max(0, len(self.tokenizer(self._said(prompt), verbose=False)["input_ids"]) - self.length)
 
     @torch.inference_mode()
-    def states(self, prompts: Sequence[str]) -> Tensor:
-        """Return the encoder's last hidden states, (n, length, width) float32."""
-        parts = []
-        for start in range(0, len(prompts), ENCODE_BATCH):
-            tokens = self.tokenizer(
-                list(prompts[start : start + ENCODE_BATCH]),
-                padding="max_length",
-                max_length=self.length,
-                truncation=True,
-                return_tensors="pt",
-            )
-            parts.append(self.encoder(tokens["input_ids"])[0].float())
-        return torch.cat(parts).clone()
+    def read(self, prompts: Sequence[str]) -> Batch:
+        """Return ``text`` (n, length, width) float32.
+
+        Where it is masked also ``mask`` (n, length), 1 for what counts and 0 for padding; where the encoder ends in a
+        projection also ``pooled`` (n, projected).
+        """
+        parts = [self._read(prompts[start : start + ENCODE_BATCH]) for start in range(0, len(prompts), ENCODE_BATCH)]
+        return {name: torch.cat([part[name] for part in parts]).clone() for name in parts[0]}
+
+    def _read(self, prompts: Sequence[str]) -> Batch:
+        tokens = self.tokenizer(
+            [self._said(prompt) for prompt in prompts],
+            padding="max_length",
+            max_length=self.length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        if self.reading == "masked":
+            mask = tokens["attention_mask"]
+            states = self.encoder(tokens["input_ids"], attention_mask=mask).last_hidden_state
+            return {"text": states.float(), "mask": mask.float()}
+        result = self.encoder(tokens["input_ids"], output_hidden_states=self.reading == "penultimate")
+        states = result.hidden_states[-2] if self.reading == "penultimate" else result.last_hidden_state
+        pooled: Tensor | None = getattr(result, "text_embeds", None)
+        return {"text": states.float(), **({} if pooled is None else {"pooled": pooled.float()})}
+
+    def _said(self, prompt: str) -> str:
+        return prompt.lower().strip() if self.reading == "masked" else prompt
 
 
-def load_prompts(folder: Path, shown: str, width: int) -> PromptEncoder:
-    """Return the text encoder of a pipeline's folder, whose states have ``width`` numbers.
+@dataclass(frozen=True)
+class PromptEncoder:
+    """All that a denoiser is told: by one text encoder or two side by side, and by numbers beside any prompt.
 
-    Raises ModelError, in a sentence, where there is none, or it belongs to another model.
+    ``beside`` are those numbers by the name of their entry, such as the size of the image. ``zeros_for_nothing``:
+    guidance goes away from zeros instead of from the empty prompt.
     """
-    import transformers
 
-    for name in ("text_encoder", "tokenizer"):
-        if not (folder / name).is_dir():
-            raise ModelError(
-                f"{shown} is conditioned on texts and has no {name}.",
-                hint="Save the whole pipeline with save_pretrained, or name its folder as model.path.",
-            )
-    if not any((folder / "text_encoder").glob("*.safetensors")):
-        raise ModelError(
-            f"{shown}/text_encoder has no safetensors weights; other files could run code.",
-            hint="Load it once where you trust it and save it with save_pretrained(folder, safe_serialization=True).",
-        )
-    try:
-        config = transformers.AutoConfig.from_pretrained(folder / "text_encoder", local_files_only=True)
-        kind = next(iter(config.architectures or ()), "")
-        if kind not in ENCODERS:
-            raise ModelError(
-                f"{shown}: a text encoder of kind {kind or 'unknown'} cannot be used.",
-                hint=f"Supported: {', '.join(ENCODERS)}.",
-            )
-        encoder = getattr(transformers, kind).from_pretrained(
-            folder / "text_encoder", local_files_only=True, use_safetensors=True
-        )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise ModelError(
-            f"The text encoder in {shown} cannot be loaded.",
-            hint=f"The library says: {str(error).strip().splitlines()[0]}",
-        ) from error
-    encoder.float().eval().requires_grad_(False)
-    found = PromptEncoder(
-        tokenizer,
-        encoder,
-        _length(tokenizer, config),
-        fingerprint(dict(encoder.state_dict()), kind, str(sorted(tokenizer.get_vocab().items()))),
-    )
-    made = found.states([""]).shape[-1]
-    if made != width:
-        raise ModelError(
-            f"{shown}: the text encoder makes {made} numbers a token and the denoiser takes {width}.",
-            hint="They belong to different models.",
-        )
-    return found
+    encoders: tuple[TextEncoder, ...]
+    beside: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    zeros_for_nothing: bool = False
 
+    @property
+    def length(self) -> int:
+        """Return how many tokens of a prompt are read."""
+        return self.encoders[0].length
 
-def _length(tokenizer: PreTrainedTokenizerBase, config: object) -> int:
-    """Return how many tokens a prompt has: as many as the tokenizer says, at most as many as there are positions."""
-    positions = getattr(config, "max_position_embeddings", None)
-    stated = int(tokenizer.model_max_length)
-    if isinstance(positions, int):
-        return min(stated, positions)
-    return min(stated, 512)
+    @property
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over everything that the entries depend on."""
+        first = self.encoders[0]
+        if len(self.encoders) == 1 and first.reading == "last" and not self.beside:
+            return first.fingerprint
+        each = [f"{one.fingerprint} {one.reading} {one.length}" for one in self.encoders]
+        return sha256(repr((each, self.beside, self.zeros_for_nothing)).encode()).hexdigest()
+
+    def unread(self, prompt: str) -> int:
+        """Return how many tokens of a prompt are cut off."""
+        return max(encoder.unread(prompt) for encoder in self.encoders)
+
+    def read(self, prompts: Sequence[str]) -> Batch:
+        """Return what depends on the prompts: ``text`` (n, length, width) float32, and ``mask`` or ``pooled``.
+
+        The states of two encoders stand side by side along the width; ``pooled`` is the second one's.
+        """
+        parts = [encoder.read(prompts) for encoder in self.encoders]
+        rest = {name: value for part in parts for name, value in part.items()}
+        return {**rest, "text": torch.cat([part["text"] for part in parts], -1)}
+
+    def numbers(self) -> Batch:
+        """Return what is said beside any prompt, each (1, k) float32."""
+        return {name: torch.tensor([values], dtype=torch.float32) for name, values in self.beside}
+
+    def entries(self, prompts: Sequence[str]) -> Batch:
+        """Return all entries of a batch, one for each prompt."""
+        return {**self.read(prompts), **{name: value.repeat(len(prompts), 1) for name, value in self.numbers().items()}}
+
+    def nothing(self) -> Batch:
+        """Return the entries, of one row, that guidance goes away from."""
+        empty = self.read([""])
+        if self.zeros_for_nothing:
+            empty = {name: torch.zeros_like(value) for name, value in empty.items()}
+        return {**empty, **self.numbers()}

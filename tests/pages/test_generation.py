@@ -100,6 +100,31 @@ def test_paint_puts_every_setting_into_the_link_and_queues_the_painting(show: Sh
     assert len(jobs.list_jobs(painter.folder)) == 1
 
 
+def test_the_fields_begin_with_what_the_link_says_while_it_is_painted_and_after(
+    show: Show, painter: GenerationAudit
+) -> None:
+    app = show(prompt="right", seed="9", steps="4")
+    (job,) = jobs.list_jobs(painter.folder)
+    assert given(app, "watch")[0]["job"] == str(job.id)
+    began = values_of(app)
+    assert began == {"Class": "right", "Seed": "9", "Steps": "4", "Guidance": "1.0"}
+    app.run()  # a browser that missed the first drawing is told the same by the next
+    assert values_of(app) == began
+    paint(painter, Wish("right", 9, 4, 1.0))
+    assert "Painted as **right**: seed 9, 4 steps." in written(app.run())
+    assert values_of(app) == began
+    next(button for button in app.button if button.label == "Same with the next seed").click().run()
+    assert values_of(app) == {**began, "Seed": "10"}
+
+
+def values_of(app: AppTest) -> dict[str, str]:
+    """Return what a browser that draws the form for the first time shows in its fields."""
+    fields = {field.label: str(field.proto.default) for field in app.number_input}
+    (classes,) = [field for field in app.selectbox if field.label == "Class"]
+    fields["Class"] = classes.options[classes.proto.default]
+    return {name: value.removesuffix(".0") if name != "Guidance" else value for name, value in fields.items()}
+
+
 def test_a_painted_picture_is_shown_and_its_tracing_is_offered_then_watched(
     show: Show, painter: GenerationAudit
 ) -> None:
@@ -294,6 +319,7 @@ def test_a_model_that_is_told_in_words_is_asked_in_words(
     app.run()
     assert linked(app, "prompt") == "right side"
     assert [job.kind for job in jobs.list_jobs(told.folder)] == ["generate"]
-    app.text_input(key="gen-prompt").set_value("right side " * 12)
+    (prompt,) = [field for field in app.text_input if field.label == "Prompt"]  # another link, another key
+    prompt.set_value("right side " * 12)
     next(button for button in app.button if button.label == "Paint").click()
     assert any("of this one are cut off" in warning.value for warning in app.run().warning)

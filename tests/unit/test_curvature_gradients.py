@@ -80,6 +80,30 @@ def test_a_bias_may_move_without_its_weight() -> None:
     assert_close(torch.cat(list(row_gradients(network, rows.tensors))), slow_row_gradients(network, rows))
 
 
+class Modulated(nn.Module):
+    """A table that every row shares, put in front of the rows as ``table[None]``: the way PixArt keeps its shifts."""
+
+    def __init__(self, axis: int = 0) -> None:
+        super().__init__()
+        self.axis = axis
+        self.table = nn.Parameter(torch.randn(2, 4))
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shift, scale = (self.table.unsqueeze(self.axis) + x.unsqueeze(1)).chunk(2, dim=1)
+        return self.head((x.unsqueeze(1) * (1 + scale) + shift).squeeze(1))
+
+
+@pytest.mark.parametrize("axis", [0, -3])
+def test_a_table_shared_by_the_rows_has_the_gradients_of_autograd(axis: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(6, 4, dtype=torch.float64)
+    network, rows = traced(Modulated(axis).double(), x), random_rows_of(x, 3)
+    layout = Layout.of(network.parameters)
+    found = recorded_gradients(network, rows.tensors, layers_of(network), layout)
+    assert_close(found, slow_row_gradients(network, rows))
+
+
 class Powers(nn.Module):
     def __init__(self) -> None:
         super().__init__()

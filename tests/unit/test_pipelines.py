@@ -78,9 +78,9 @@ def test_it_paints_what_the_librarys_own_pipeline_paints(told: GenerationAudit) 
 
 def test_captions_are_encoded_once_each_and_belong_to_their_rows(told: GenerationAudit) -> None:
     place = told.place(AtOnce())
-    assert place.states.values.shape[0] == 2
+    assert place.states["text"].values.shape[0] == 2
     assert told.model.prompts is not None
-    wanted = told.model.prompts.states([RIGHT])[0]
+    wanted = told.model.prompts.read([RIGHT])["text"][0]
     batch = place.rows(Draws(2)).batch(6, 8)  # both draws of row 3
     torch.testing.assert_close(batch["text"][1], wanted, rtol=1e-2, atol=1e-2)  # half floats on disk
     assert told.picture("train:row-3").label == RIGHT
@@ -135,7 +135,7 @@ def test_captions_that_are_cut_are_counted(told: GenerationAudit, tmp_path: Path
     words = "a"
     while not prompts.unread(words):
         words += " a"
-    torch.testing.assert_close(prompts.states([words]), prompts.states([f"{words} a a"]))  # what is cut does not count
+    torch.testing.assert_close(prompts.read([words]), prompts.read([f"{words} a a"]))  # what is cut does not count
     assert prompts.unread(f"{words} a a") == prompts.unread(words) + 2
     folder = changed(told, tmp_path / "long")
     rows = pd.read_parquet(folder / "train.parquet")
@@ -182,7 +182,7 @@ def test_what_is_missing_or_does_not_belong_is_one_sentence(
     settings = json.loads((seven / "model" / "unet" / "config.json").read_text())
     settings |= {"addition_embed_type": "text", "addition_embed_type_num_heads": 4, "encoder_hid_dim": 16}
     (seven / "model" / "unet" / "config.json").write_text(json.dumps(settings))
-    refuse(seven, "more than one prompt|cannot be loaded")
+    refuse(seven, "told more than a prompt|cannot be loaded")
 
 
 def test_a_column_of_captions_can_be_named(told: GenerationAudit, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from forwardinf_core.audits.context import Context
+from forwardinf_core.audits.generation.captions import read_captions
 from forwardinf_core.audits.generation.methods import Method
 from forwardinf_core.datasets.rows import ImageRows
 from forwardinf_core.errors import DataError, ModelError
@@ -93,8 +94,10 @@ class Place:
     @cached_property
     def conditions(self) -> Mapping[str, Entries]:
         """Return what conditions the denoiser, one entry a training row. Raises DataError where a label is missing."""
-        if self.model.condition == "text":
-            return {"text": self.states}
+        if self.model.prompts is not None:
+            alike = torch.zeros(len(self.train), dtype=torch.int64)
+            numbers = {name: Shared(value, alike) for name, value in self.model.prompts.numbers().items()}
+            return {**self.states, **numbers}
         if self.model.condition != "class":
             return {}
         labels = torch.from_numpy(self.train.labels.copy())
@@ -108,20 +111,15 @@ class Place:
         return {"label": labels}
 
     @cached_property
-    def states(self) -> Shared:
-        """Return the text encoder's states of every row's caption, each caption encoded once and memory-mapped."""
+    def states(self) -> Mapping[str, Shared]:
+        """Return what the text encoders make of every row's caption, each caption read once and memory-mapped."""
         assert self.model.prompts is not None
-        known = sorted(set(self.captions))
-        first = self.model.prompts.states(known[:1])
-        prompts = sha256("\x00".join(known).encode())
-        bound = self._binding("captions", captions=prompts, encoder=self.model.prompts.fingerprint)
-        folder = self._folder("captions", bound)
-        with ArrayWriter(folder, Layout((len(known), *first.shape[1:]), "float16", BLOCK), bound) as writer:
-            for start, stop in writer.missing():
-                writer.write(start, self.model.prompts.states(known[start:stop]).half())
-                self.context.report(stop, len(known), "Reading the captions")
-        places = {caption: place for place, caption in enumerate(known)}
-        return Shared(open_tensor(folder, bound), torch.tensor([places[caption] for caption in self.captions]))
+
+        def keeping(name: str, depends: dict[str, str]) -> tuple[Path, Binding]:
+            bound = self._binding(name, **depends)
+            return self._folder(name, bound), bound
+
+        return read_captions(self.model.prompts, self.captions, keeping, self.context)
 
     def rows(self, draws: Draws) -> DrawRows:
         """Return the draws of all training rows."""

@@ -37,6 +37,7 @@ ROLES: dict[Any, dict[str, str]] = {
     aten.add.Tensor: {"self": OFFSET, "other": OFFSET},
     aten.mul.Tensor: {"self": SCALE, "other": SCALE},
     aten.expand.default: {"self": OFFSET},
+    aten.unsqueeze.default: {"self": OFFSET},
 }
 """What a parameter may do in a node: operator → argument → role. Anything else is refused by name."""
 CHANNELS_SECOND = {aten.conv2d.default, aten.conv2d.padding, aten.batch_norm.default, aten.group_norm.default}
@@ -173,6 +174,8 @@ def _is_supported(target: Any, arguments: dict[str, Any], parameter: Tensor, rol
         return False
     if target is aten.add.Tensor and arguments["alpha"] != 1:
         return False
+    if target is aten.unsqueeze.default and arguments["dim"] % (parameter.ndim + 1) != 0:
+        return False  # in front of the others it stands for the rows
     return role != MATMUL or parameter.ndim == 2
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
 from urllib.parse import parse_qsl, urlencode
 
 import streamlit as st
@@ -39,37 +42,62 @@ def maker(project: GenerationProject, link: Link, *, wide: bool) -> None:
         upload(project)
 
 
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the fields begin with: what the link says, as far as this model can paint it.
+
+    ``name`` is another one for every link, and so are the keys of the fields: fields of one link always begin with its
+    values. A browser that missed the first drawing (another one began before it was sent) finds them in the next.
+    """
+
+    name: str  # "" where the link says nothing
+    prompt: str
+    seed: int
+    steps: int
+    guidance: float
+
+    def key(self, key: str) -> str:
+        """Return the key of a field."""
+        return state.side(key, self.name) if self.name else key
+
+
+def settings_of(project: GenerationProject, link: Link) -> Settings:
+    """Return what the fields begin with."""
+    model, said = project.audit.model, (link.prompt, link.seed, link.steps, link.guidance)
+    prompt = link.prompt
+    if model.condition == "class":
+        names = class_names(project)
+        prompt = link.prompt if link.prompt in names and not link.is_empty else names[0]
+    try:
+        guidance = float(link.guidance or USUAL_GUIDANCE)
+    except ValueError:
+        guidance = USUAL_GUIDANCE
+    steps = _digits(link.steps, min(USUAL_STEPS, model.n_timesteps))
+    return Settings(
+        name=sha256(repr(said).encode()).hexdigest()[:12] if any(said) else "",
+        prompt=prompt,
+        seed=min(_digits(link.seed, 0), 2**32 - 1),
+        steps=min(max(steps, 1), model.n_timesteps),
+        guidance=min(max(guidance, 0.0), LARGEST_GUIDANCE),
+    )
+
+
 def paint_form(project: GenerationProject, link: Link, *, wide: bool) -> None:
     """Draw the settings and the button that paints; the link is the truth, so that Back and Forward work."""
-    model = project.audit.model
-    _follow(project, link)
+    settings = settings_of(project, link)
     with st.form(state.GEN_FORM, border=not wide):
         cells = st.columns([1.3, 1, 1, 1.3, 0.9], vertical_alignment="bottom") if wide else _narrow_cells()
-        if model.condition == "class":
-            cells[0].selectbox(
-                "Class",
-                class_names(project),
-                format_func=lambda name: name or "No class",
-                key=state.GEN_PROMPT,
-            )
-        elif model.condition == "text":
-            cells[0].text_input("Prompt", key=state.GEN_PROMPT, max_chars=1_000)
-        cells[1].number_input("Seed", min_value=0, max_value=2**32 - 1, step=1, key=state.GEN_SEED)
-        cells[2].number_input("Steps", min_value=1, max_value=model.n_timesteps, step=1, key=state.GEN_STEPS)
-        if model.null_label is not None:
-            cells[3].number_input(
-                "Guidance",
-                min_value=0.0,
-                max_value=LARGEST_GUIDANCE,
-                step=0.5,
-                format="%.1f",
-                key=state.GEN_GUIDANCE,
-                help="1 = as trained. Above 1 the picture is more like its class, and less varied.",
-            )
+        _fields(project, settings, cells)
         cells[4].form_submit_button(
-            "Paint", key=state.GEN_PAINT, type="primary", icon=":material/brush:", width="stretch", on_click=_submitted
+            "Paint",
+            key=state.GEN_PAINT,
+            type="primary",
+            icon=":material/brush:",
+            width="stretch",
+            on_click=_submitted,
+            args=(settings,),
         )
-    painting_line(project)
+    painting_line(project, settings)
     unread_line(project, link.prompt)
     if not wide and link.seed.isascii() and link.seed.isdigit():
         st.button(
@@ -88,15 +116,42 @@ def paint_form(project: GenerationProject, link: Link, *, wide: bool) -> None:
         )
 
 
-def painting_line(project: GenerationProject) -> None:
-    """Say what painting with the settings in the fields costs, once a dry run has shown it."""
+def _fields(project: GenerationProject, settings: Settings, cells: Sequence[DeltaGenerator]) -> None:
+    model = project.audit.model
+    if model.condition == "class":
+        names = class_names(project)
+        cells[0].selectbox(
+            "Class",
+            names,
+            index=names.index(settings.prompt),
+            format_func=lambda name: name or "No class",
+            key=settings.key(state.GEN_PROMPT),
+        )
+    elif model.condition == "text":
+        cells[0].text_input("Prompt", settings.prompt, key=settings.key(state.GEN_PROMPT), max_chars=1_000)
+    cells[1].number_input("Seed", 0, 2**32 - 1, settings.seed, 1, key=settings.key(state.GEN_SEED))
+    cells[2].number_input("Steps", 1, model.n_timesteps, settings.steps, 1, key=settings.key(state.GEN_STEPS))
+    if model.null_label is not None:
+        cells[3].number_input(
+            "Guidance",
+            min_value=0.0,
+            max_value=LARGEST_GUIDANCE,
+            value=settings.guidance,
+            step=0.5,
+            format="%.1f",
+            key=settings.key(state.GEN_GUIDANCE),
+            help="1 = as trained. Above 1 the picture is more like its class, and less varied.",
+        )
+
+
+def painting_line(project: GenerationProject, settings: Settings) -> None:
+    """Say what painting with the settings costs, once a dry run has shown it."""
     from forwardinf_core.audits.generation.costs import dry_run_of, of_painting
 
     rates = dry_run_of(project.audit).measured()
     if rates is None:
         return
-    steps, guidance = (int(st.session_state[state.GEN_STEPS]), float(st.session_state[state.GEN_GUIDANCE]))
-    cost = of_painting(project.audit, steps, guidance, rates)
+    cost = of_painting(project.audit, settings.steps, settings.guidance, rates)
     st.caption(f":material/schedule: {plain(cost.brief[:1].upper() + cost.brief[1:])}")
     if not cost.fits:
         st.warning(plain(cost.warning), icon=":material/warning:")
@@ -125,41 +180,17 @@ def _narrow_cells() -> list[DeltaGenerator]:
     return [first, seed, steps, st.container(), st.container()]
 
 
-def _follow(project: GenerationProject, link: Link) -> None:
-    """Put what the link says into the fields, each time the link changes."""
-    said = (link.prompt, link.seed, link.steps, link.guidance)
-    shown = f"{state.GEN_FORM}-shown"
-    if st.session_state.get(shown) == said and state.GEN_SEED in st.session_state:
-        return
-    st.session_state[shown] = said
-    model = project.audit.model
-    names = class_names(project)
-    if model.condition == "class":
-        st.session_state[state.GEN_PROMPT] = link.prompt if link.prompt in names and not link.is_empty else names[0]
-    elif model.condition == "text":
-        st.session_state[state.GEN_PROMPT] = link.prompt
-    st.session_state[state.GEN_SEED] = min(_digits(link.seed, 0), 2**32 - 1)
-    st.session_state[state.GEN_STEPS] = min(
-        max(_digits(link.steps, min(USUAL_STEPS, model.n_timesteps)), 1), model.n_timesteps
-    )
-    try:
-        guidance = float(link.guidance or USUAL_GUIDANCE)
-    except ValueError:
-        guidance = USUAL_GUIDANCE
-    st.session_state[state.GEN_GUIDANCE] = min(max(guidance, 0.0), LARGEST_GUIDANCE)
-
-
 def _digits(text: str, otherwise: int) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else otherwise
 
 
-def _submitted() -> None:
+def _submitted(settings: Settings) -> None:
     said = st.session_state
     ask_for(
-        prompt=str(said.get(state.GEN_PROMPT) or ""),
-        seed=str(said[state.GEN_SEED]),
-        steps=str(said[state.GEN_STEPS]),
-        guidance=f"{said.get(state.GEN_GUIDANCE, USUAL_GUIDANCE):g}",
+        prompt=str(said.get(settings.key(state.GEN_PROMPT)) or ""),
+        seed=str(said[settings.key(state.GEN_SEED)]),
+        steps=str(said[settings.key(state.GEN_STEPS)]),
+        guidance=f"{said.get(settings.key(state.GEN_GUIDANCE), USUAL_GUIDANCE):g}",
     )
 
 
