@@ -49,7 +49,7 @@ def audit(request: pytest.FixtureRequest) -> GenerationAudit:
 
 @pytest.mark.parametrize(("audit", "name"), TRACED, indirect=["audit"])
 def test_every_method_traces_it_and_an_unchanged_model_scores_zero(audit: GenerationAudit, name: str) -> None:
-    (found,) = audit.trace([audit.picture("train:row-3")], method_named(name, **FEW))
+    (found,) = audit.trace([audit.picture("train:row-3")], method_named(name, **FEW, second_draws=2))
     assert found.unchanged_max_abs_score == 0.0
     assert found.loss_after > found.loss_before
     assert np.isfinite(found.scores.score).all()
@@ -169,6 +169,26 @@ def test_a_transformer_saved_under_its_old_name_is_the_same_model(sigma: Generat
     again = open_generation_audit(folder).model
     assert type(again.module) is type(sigma.model.module)
     assert again.condition == "text"
+
+
+@pytest.mark.parametrize("audit", ["xl", "sigma"], indirect=True)
+def test_attention_to_the_prompt_alone_may_move(audit: GenerationAudit) -> None:
+    method = method_named("diagonal", parameters="*attn2.to_k*,*attn2.to_v*", **FEW)
+    (found,) = audit.trace([audit.picture("train:row-3")], method)
+    assert found.loss_after > found.loss_before
+
+
+def test_weights_in_half_precision_are_run_in_single(xl: GenerationAudit, tmp_path: Path) -> None:
+    from diffusers import DiffusionPipeline
+
+    folder = changed(xl, tmp_path / "half")
+    pipeline = DiffusionPipeline.from_pretrained(folder / "model", torch_dtype=torch.float16)
+    shutil.rmtree(folder / "model")
+    pipeline.save_pretrained(folder / "model", safe_serialization=True)
+    audit = open_generation_audit(folder)
+    assert audit.place(AtOnce()).samples.dtype == torch.float32
+    (one,), (two,) = (each.trace([each.picture("train:row-3")], method_named("sgd", **FEW)) for each in (audit, xl))
+    np.testing.assert_allclose(one.scores.base_loss, two.scores.base_loss, rtol=1e-2)  # the weights were rounded
 
 
 def test_what_is_missing_or_does_not_belong_is_one_sentence(
