@@ -21,9 +21,10 @@ from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.context import AtOnce
 from forwardinf_core.audits.head_influence import head_influence
 from forwardinf_core.audits.leakage.detection import fusion_of, stored
+from forwardinf_core.audits.leakage.fitted import spaces_of
 from forwardinf_core.audits.leakage.medium import medium_of
 from forwardinf_core.audits.leakage.records import NONE, Leakage
-from forwardinf_core.audits.leakage.signals import fit_spaces, likeness, query_block
+from forwardinf_core.audits.leakage.signals import likeness, query_block
 from forwardinf_core.audits.leakage.traces import Traces, described
 from forwardinf_core.audits.methods import method_named
 from forwardinf_core.datasets.views import Subset
@@ -32,6 +33,7 @@ from forwardinf_core.influence.network import slices
 from forwardinf_core.influence.probe import FEATURES
 
 FUSED = "fused"
+UNGROUPED = "fused, other rows of the group not counted"
 RAW, SIGNED, NORMALISED = "head influence, absolute", "head influence, signed", "head influence / √self-influence"
 EXACT_SEED = 0
 EXACT_SHARE = 0.01  # the paper's: 1% of the training rows
@@ -101,15 +103,19 @@ def exact_copies(audit: Audit) -> Copies:
 
 
 def ranks_of(audit: Audit, copies: Copies) -> dict[str, NDArray[np.int64]]:
-    """Return the rank of each query's true row among all training rows, 1 = first, by every signal."""
+    """Return the rank of each query's true row among all training rows, 1 = first, by every signal.
+
+    UNGROUPED leaves out what the audit itself joined with the true row: other copies, neither found nor missed.
+    """
     record = stored(audit)
     if record is None:
         raise DataError("The leakage audit of this project is not finished.", hint="Run: leakage PROJECT")
     fusion, place = fusion_of(record), audit.workplace(AtOnce())
     train = described(place, audit.train)
-    spaces, head = fit_spaces(train), head_influence(place)
+    spaces, head = spaces_of(place, train), head_influence(place)
     labels = torch.from_numpy(audit.train_labels.copy())
     own = None if head is None else head.on_itself(train.parts[FEATURES], labels).sqrt().clamp_min(1e-12)
+    others = other_copies(record.frame("groups"))
     ranks: dict[str, list[NDArray[np.int64]]] = {}
     for start, stop in slices(len(copies.truth), query_block(spaces)):
         queries, flipped = (one and one.rows(start, stop) for one in copies.traces)
@@ -120,9 +126,25 @@ def ranks_of(audit: Audit, copies: Copies) -> dict[str, NDArray[np.int64]]:
             solved = head.solved(queries.parts[FEATURES], copies.labels[start:stop])
             influence = head.on_rows(train.parts[FEATURES], labels, solved)
             scores |= {RAW: influence.abs(), SIGNED: influence, NORMALISED: (influence / own).abs()}
+        scores[UNGROUPED] = without(scores[FUSED], copies.truth[start:stop], others)
         for name, values in scores.items():
             ranks.setdefault(name, []).append(_ranks(values, copies.truth[start:stop]))
     return {name: np.concatenate(parts) for name, parts in ranks.items()}
+
+
+def other_copies(groups: pd.DataFrame) -> dict[int, NDArray[np.int64]]:
+    """Return, by training position, the other training rows of its group."""
+    train = groups[groups["split"] == "train"]
+    members = [rows["position"].to_numpy(np.int64) for _, rows in train.groupby("group")]
+    return {int(own): rows[rows != own] for rows in members for own in rows}
+
+
+def without(scores: Tensor, truth: NDArray[np.int64], others: dict[int, NDArray[np.int64]]) -> Tensor:
+    """Return scores (q, n) with −∞ at the other copies of each query's true row."""
+    left = scores.clone()
+    for query, own in enumerate(truth.tolist()):
+        left[query, torch.from_numpy(others.get(own, truth[:0]))] = -torch.inf
+    return left
 
 
 def recipe_ranks(audit: Audit, test_positions: NDArray[np.int64], truth: NDArray[np.int64]) -> NDArray[np.int64]:

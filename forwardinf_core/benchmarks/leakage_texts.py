@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.context import AtOnce
 from forwardinf_core.audits.leakage.detection import LeakageOptions, fusion_of, stored
+from forwardinf_core.audits.leakage.fitted import spaces_of
 from forwardinf_core.audits.leakage.fusion import sigmoid
 from forwardinf_core.audits.leakage.medium import Texts, medium_of
 from forwardinf_core.audits.leakage.records import EXACT, NONE, Leakage
-from forwardinf_core.audits.leakage.signals import fit_spaces, likeness
+from forwardinf_core.audits.leakage.signals import likeness
 from forwardinf_core.audits.leakage.traces import Traces, described, describer_of
 from forwardinf_core.audits.leakage.wordings import normal_form
 from forwardinf_core.benchmarks.leakage import Copies, Found, found_of, ranks_of
@@ -121,7 +122,8 @@ def _called(audit: Audit, copies: Copies) -> float:
     if record is None:
         raise DataError("The leakage audit of this project is not finished.", hint="Run: leakage PROJECT")
     fusion = fusion_of(record)
-    spaces = fit_spaces(described(audit.workplace(AtOnce()), audit.train))
+    place = audit.workplace(AtOnce())
+    spaces = spaces_of(place, described(place, audit.train))
     hits = 0
     for start, stop in slices(len(copies.truth), BATCH):
         found = likeness(spaces, copies.traces[0].rows(start, stop), None)

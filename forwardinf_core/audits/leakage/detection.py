@@ -18,10 +18,11 @@ from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.head_influence import HeadInfluence, head_influence, labels_or_predicted
 from forwardinf_core.audits.leakage.calibration import Calibration, Planted, calibrate, plant
 from forwardinf_core.audits.leakage.checks import check_rows
+from forwardinf_core.audits.leakage.fitted import spaces_of
 from forwardinf_core.audits.leakage.fusion import Fusion, confidence, estimated_prior
 from forwardinf_core.audits.leakage.groups import find_groups
 from forwardinf_core.audits.leakage.medium import GREY, HASH, Medium, medium_of
-from forwardinf_core.audits.leakage.signals import Spaces, fit_spaces, likeness, query_block
+from forwardinf_core.audits.leakage.signals import Spaces, likeness, query_block
 from forwardinf_core.audits.leakage.traces import Traces, described, describer_of
 from forwardinf_core.audits.leakage.twins import identical_rows
 from forwardinf_core.audits.leakage.verdicts import verdict_of
@@ -36,7 +37,7 @@ from forwardinf_core.store.binding import Binding, Option
 from forwardinf_core.store.runs import RunRecord, find_run, save_run
 
 KIND = "leakage"
-VERSION = 2  # rises when the same options would give other records
+VERSION = 4  # rises when the same options would give other records
 KEPT = 5  # training rows kept for each test row, the likeliest first
 
 
@@ -93,7 +94,7 @@ def _detect(audit: Audit, place: Workplace, context: JobContext, options: Leakag
         mirrored = described(place, audit.test, mirrored=True) if medium.turns else None
         head = head_influence(place)
     with clock.phase("calibrate"):
-        spaces = fit_spaces(train)
+        spaces = spaces_of(place, train)
         calibration = calibrate(spaces, _planted(audit, place, context, options), medium)
     with clock.phase("search"):
         found = _search_all(audit, spaces, calibration, head, (train, test, mirrored), context)

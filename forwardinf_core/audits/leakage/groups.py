@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.leakage.fusion import Fusion, confidence
 from forwardinf_core.audits.leakage.records import NONE
-from forwardinf_core.audits.leakage.signals import Spaces, likeness, placed_in, query_block
+from forwardinf_core.audits.leakage.signals import Spaces, likeness, placed, query_block
 from forwardinf_core.audits.leakage.traces import Traces
 from forwardinf_core.audits.leakage.verdicts import SURE
 from forwardinf_core.influence.network import slices
@@ -45,7 +45,7 @@ def find_groups(
     across[:, 1] += n_train
     within_train = edges_within(spaces, fusion, prior, train, report, "Looking for duplicates among the training rows")
     within_test = edges_within(
-        placed_in(spaces, test), fusion, prior, test, report, "Looking for duplicates among the test rows"
+        placed(spaces.spaces, test), fusion, prior, test, report, "Looking for duplicates among the test rows"
     )
     within_test[:, :2] += n_train
     edges = np.concatenate([across, within_train, within_test])

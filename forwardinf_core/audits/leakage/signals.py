@@ -56,20 +56,23 @@ class Likeness:
         return torch.cat([self.values, lead]).permute(1, 2, 0)
 
 
-def fit_spaces(train: Traces) -> Spaces:
-    """Fit the space of every signal to the training rows and place them in it."""
+def fit_spaces(train: Traces) -> dict[str, Space]:
+    """Return the space of every signal, fitted to the training rows.
+
+    Patches and activations are whitened: a few directions that all rows share would make up most of every product,
+    and a copy is told by the others.
+    """
     spaces: dict[str, Space] = {}
     for name in SIGNALS:
         if name in train.parts:
             rows = train.parts[name]
-            plain = name in PLAIN_SIGNALS
-            spaces[name] = plain_space(rows.shape[1]) if plain else fitted_space(rows, whiten=name == FEATURES)
-    return _filled(spaces, train)
+            spaces[name] = plain_space(rows.shape[1]) if name in PLAIN_SIGNALS else fitted_space(rows, whiten=True)
+    return spaces
 
 
-def placed_in(spaces: Spaces, rows: Traces) -> Spaces:
-    """Return the same spaces holding other rows, for a search among those."""
-    return _filled(spaces.spaces, rows)
+def placed(spaces: dict[str, Space], rows: Traces) -> Spaces:
+    """Return spaces holding rows, for a search among those."""
+    return Spaces(spaces, {name: _placed(space, rows.parts[name]) for name, space in spaces.items()})
 
 
 def query_block(spaces: Spaces) -> int:
@@ -95,10 +98,6 @@ def likeness(spaces: Spaces, queries: Traces, mirrored: Traces | None, *, exclud
     stacked = torch.stack(values)
     rank = min(CROWD, stacked.shape[2])
     return Likeness(stacked, stacked.topk(rank, dim=2).values[:, :, -1], torch.stack(flipped))
-
-
-def _filled(spaces: dict[str, Space], rows: Traces) -> Spaces:
-    return Spaces(spaces, {name: _placed(space, rows.parts[name]) for name, space in spaces.items()})
 
 
 def _placed(space: Space, rows: Tensor) -> Tensor:

@@ -9,10 +9,11 @@ import numpy as np
 from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.context import AtOnce
 from forwardinf_core.audits.leakage.detection import fusion_of, is_mirrored
+from forwardinf_core.audits.leakage.fitted import spaces_of
 from forwardinf_core.audits.leakage.fusion import confidence
 from forwardinf_core.audits.leakage.medium import medium_of
 from forwardinf_core.audits.leakage.records import Pair
-from forwardinf_core.audits.leakage.signals import fit_spaces, likeness
+from forwardinf_core.audits.leakage.signals import likeness
 from forwardinf_core.audits.leakage.traces import Traces, described, describer_of
 from forwardinf_core.audits.leakage.verdicts import verdict_of
 from forwardinf_core.datasets.rows import UNLABELLED
@@ -23,7 +24,7 @@ def search_one(audit: Audit, record: RunRecord, query: str) -> Pair:
     """Return the training row most like a copy of an upload. Influence is not asked: it has no label."""
     fusion = fusion_of(record)
     place = audit.workplace(AtOnce())
-    spaces = fit_spaces(described(place, audit.train))
+    spaces = spaces_of(place, described(place, audit.train))
     medium, describe = medium_of(audit.content), describer_of(place)
     item = medium.asked(audit.queries, query)
     turned = Traces(describe(item.mirrored())) if medium.turns else None
