@@ -160,7 +160,7 @@ def _eigenvectors(covariance: Tensor) -> Tensor:
     """Return the eigenvectors in columns. A large matrix with many zero rows can need double precision."""
     try:
         found: Tensor = torch.linalg.eigh(covariance)[1]
-    except torch.linalg.LinAlgError:  # outputs that no loss reads, such as a learned variance, have zero rows
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # zero rows: outputs that no loss reads
         found = torch.linalg.eigh(covariance.double())[1].to(covariance.dtype)
     return found
 
