@@ -41,6 +41,7 @@ PASSES_OF_AN_ITERATION = 1.2  # of conjugate gradients
 PASSES_OF_A_STEP = 4  # forward, backward (twice as much) and the optimiser with augmentation, in forward passes
 PASSES_OVER_TEST = 2  # as they are and mirrored
 PASSES_OF_AUDIT = {"leakage": 8.0, "memorization": 2.0, "mislabels": 40.0}
+WHITENING_S = 3.0  # the eigenvectors that leakage compares rows in, whatever the number of rows
 _reckoned: dict[str, Forecast] = {}
 
 
@@ -98,6 +99,7 @@ def of_audit(audit: Audit, kind: str, rates: Rates) -> Forecast | None:
         return None
     share = (len(audit.train) + PASSES_OVER_TEST * len(audit.test)) / len(audit.train)
     seconds = share * (PASSES_OF_AUDIT[kind] * rates.forward_seconds + rates.decode_seconds)
+    seconds += WHITENING_S if kind == "leakage" else 0.0
     rows = len(audit.train) + (PASSES_OVER_TEST * len(audit.test) + PLANTED if kind == "leakage" else 0)
     disk = rows * BYTES_OF_AUDIT[kind] + (0 if audit.is_ready("head") else cache_bytes(audit, "head", rates))
     memory = PROGRAM_BYTES + AUDIT_BYTES + rates.memory_bytes + 2 * cache_bytes(audit, "head", rates)
