@@ -95,7 +95,8 @@ def train_denoiser(
     chosen = torch.arange(len(samples)) if rows is None else rows
     if len(chosen) < 2:
         raise DataError(f"Training needs at least 2 images, and there are {len(chosen)}.", hint="Add rows.")
-    optimiser = torch.optim.AdamW(module.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
+    rate, decay = options.learning_rate, options.weight_decay
+    optimiser = torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=decay, fused=True)
     state = DenoiserState(_copied(module), _copied(module), {}, {}, 0, ()) if resume is None else resume
     average = {name: value.clone() for name, value in state.average.items()}
     _restore(module, optimiser, state)
