@@ -21,14 +21,15 @@ from forwardinf_core.influence.network import Parameters
 from forwardinf_core.influence.objective import Batch
 
 LanguageCurvatureKind = Literal["diagonal", "ekfac"]
-Batches = Callable[[], Sequence[Callable[[], Batch]]]
+SHARED_SHARE = 0.1  # of an embedding's own Fisher, where it is read from and said with: docs/tracing.md
 
 
 @dataclass(frozen=True)
 class MatrixFisher:
     """The Fisher of one matrix: ``squares`` (in, out) in the bases ``left`` (in, in) and ``right`` (out, out).
 
-    None is the basis as it stands: both for ``diagonal``, ``right`` for a head, whose outputs are the vocabulary.
+    None is the basis as it stands: both for ``diagonal``, ``right`` for a head, whose outputs are the vocabulary. Of an
+    embedding that is read from too, ``squares`` are SHARED_SHARE of the Fisher: it moves as many times further.
     """
 
     matrix: Matrix
@@ -38,10 +39,7 @@ class MatrixFisher:
 
     def rotated(self, found: Recorded) -> Tensor:
         """Return the texts' gradients in the bases, (n, in, out)."""
-        inputs, gradients = found.inputs[self.matrix.weight], found.gradients[self.matrix.weight]
-        inputs = inputs if self.left is None else inputs @ self.left
-        gradients = gradients if self.right is None else gradients @ self.right
-        return torch.einsum("nti,nto->nio", inputs, gradients)
+        return found.text_gradients(self.matrix, self.left, self.right)
 
     def solved(self, gradient: Tensor, damping: float) -> Tensor:
         """Return (F + λI)⁻¹ of a parameter's gradient, in the parameter's own layout."""
@@ -95,23 +93,20 @@ class LanguageCurvature:
         stored: Parameters = {}
         for part in self.parts:
             bases = {"squares": part.squares, "left": part.left, "right": part.right}
-            prefix = f"{self.kind}|{part.matrix.module}|{int(part.matrix.is_transposed)}"
-            prefix += "|plain" if part.matrix.is_plain else ""
+            prefix = f"{self.kind}|{part.matrix.module}"
             stored |= {f"{prefix}|{name}": value.contiguous() for name, value in bases.items() if value is not None}
         return stored
 
     @classmethod
-    def from_tensors(cls, tensors: Parameters) -> LanguageCurvature:
-        """Return the curvature that ``tensors`` wrote."""
-        prefixes = sorted({name.rpartition("|")[0] for name in tensors})
+    def from_tensors(cls, tensors: Parameters, matrices: Sequence[Matrix]) -> LanguageCurvature:
+        """Return the curvature of these matrices that ``tensors`` wrote."""
+        kind: LanguageCurvatureKind = "ekfac" if any(name.startswith("ekfac|") for name in tensors) else "diagonal"
         parts = []
-        for prefix in prefixes:
-            kind, module, transposed, *plain = prefix.split("|")
-            found = [tensors.get(f"{prefix}|{name}") for name in ("squares", "left", "right")]
-            assert found[0] is not None
-            matrix = Matrix(module, f"{module}.weight", transposed == "1", is_plain=bool(plain))
-            parts.append(MatrixFisher(matrix, found[0], found[1], found[2]))
-        return cls("ekfac" if kind == "ekfac" else "diagonal", parts)
+        for matrix in matrices:
+            prefix = f"{kind}|{matrix.module}"
+            left, right = tensors.get(f"{prefix}|left"), tensors.get(f"{prefix}|right")
+            parts.append(MatrixFisher(matrix, tensors[f"{prefix}|squares"], left, right))
+        return cls(kind, parts)
 
 
 def fit_language_curvature(
@@ -136,7 +131,9 @@ def fit_language_curvature(
         sums = [total + part.rotated(found).square().sum(0) for total, part in zip(sums, empty, strict=True)]
         report((index + 1) / len(batches) / reads + (reads - 1) / reads)
     parts = [
-        MatrixFisher(part.matrix, total / max(n_texts, 1), part.left, part.right)
+        MatrixFisher(
+            part.matrix, total * (SHARED_SHARE if part.matrix.readers else 1.0) / max(n_texts, 1), part.left, part.right
+        )
         for part, total in zip(empty, sums, strict=True)
     ]
     return LanguageCurvature(kind, parts)

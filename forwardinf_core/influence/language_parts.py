@@ -2,8 +2,8 @@ r"""Which parameters of a language model a step may move, and per-text gradients
 
 A step through a curvature moves the weight matrices of the blocks' linear layers (``Linear``, and GPT-2's transposed
 ``Conv1D``): a text's gradient of one is Σ_t a_t b_tᵀ, the inputs a (n, T, in) and output gradients b (n, T, out) of one
-backward pass. Embeddings, normalisation and biases move under SGD and Adam. Where input and output embeddings are one
-tensor, they move together in the scope ``all`` alone; ``head`` and ``linear`` (blocks and head) move the output's copy.
+backward pass. Other embeddings, normalisation and biases move under SGD and Adam. Where input and output embeddings are
+one tensor, ``linear`` (blocks and head) and ``all`` move it as one; ``head`` moves the output's copy.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class Matrix:
     """The weight of one linear layer. ``is_transposed``: it is stored (in, out), as Conv1D does.
 
     ``is_wide``: its outputs are the whole vocabulary, too many for eigenvectors of their own. ``is_plain``: no side has
-    eigenvectors, its Fisher is a diagonal whatever that of the others is.
+    eigenvectors, its Fisher is a diagonal whatever that of the others is. ``readers``: embeddings whose weight is the
+    same tensor; a step moves both, and a text's gradient is that of both.
     """
 
     module: str
@@ -37,6 +38,7 @@ class Matrix:
     is_transposed: bool
     is_wide: bool = False
     is_plain: bool = False
+    readers: tuple[str, ...] = ()
 
 
 def blocks_of(module: nn.Module) -> tuple[str, nn.ModuleList]:
@@ -63,6 +65,19 @@ def head_matrix(module: nn.Module) -> Matrix:
     return Matrix(name, f"{name}.weight", is_transposed=False, is_wide=True)
 
 
+def embedding_matrix(module: nn.Module) -> Matrix:
+    """Return the model's head with the embeddings that share its tensor, all curved by one diagonal.
+
+    ``weight`` is then the name that the module gives the shared tensor. Raises ModelError without a linear head.
+    """
+    head = head_matrix(module)
+    shared = module.get_submodule(head.module).weight
+    parts = module.named_modules()
+    readers = tuple(name for name, part in parts if isinstance(part, nn.Embedding) and part.weight is shared)
+    own = next(name for name, value in module.named_parameters() if value is shared)
+    return replace(head, weight=own if readers else head.weight, is_plain=True, readers=readers)
+
+
 def names_in(module: nn.Module, scope: LanguageScope) -> list[str]:
     """Return the names of the floating-point parameters of a scope, each tensor once."""
     named = [name for name, value in module.named_parameters() if value.is_floating_point()]
@@ -71,7 +86,7 @@ def names_in(module: nn.Module, scope: LanguageScope) -> list[str]:
     if scope == "head":
         return [head_matrix(module).weight]
     if scope == "linear":
-        return [*names_in(module, "blocks"), head_matrix(module).weight]
+        return [*names_in(module, "blocks"), embedding_matrix(module).weight]
     name, blocks = blocks_of(module)
     lists = _lists(module) if scope in ("blocks", "mlps") else [f"{name}.{len(blocks) - 1}"]
     inside = [own for own in named if any(own.startswith(f"{one}.") for one in lists)]
@@ -90,7 +105,7 @@ def matrices_of(module: nn.Module, scope: LanguageScope) -> list[Matrix]:
     if scope == "head":
         return [head_matrix(module)]
     if scope == "linear":
-        return [*matrices_of(module, "blocks"), replace(head_matrix(module), is_plain=True)]
+        return [*matrices_of(module, "blocks"), embedding_matrix(module)]
     names = set(names_in(module, "blocks" if scope == "all" else scope))
     found, others = [], []
     for own, part in module.named_modules():
@@ -113,47 +128,66 @@ def matrices_of(module: nn.Module, scope: LanguageScope) -> list[Matrix]:
 
 @dataclass(frozen=True)
 class Recorded:
-    """One backward pass: ``inputs`` (n, T, in) and ``gradients`` (n, T, out) of each matrix, and losses (n,)."""
+    """One backward pass: ``inputs`` (n, T, in) and ``gradients`` (n, T, out) of each matrix, and losses (n,).
+
+    ``reads``: of each embedding's calls, the tokens (n, T) and the gradients of what was read for them (n, T, in).
+    """
 
     inputs: dict[str, Tensor]
     gradients: dict[str, Tensor]
     losses: Tensor
+    reads: dict[str, list[tuple[Tensor, Tensor]]]
 
-    def text_gradients(self, matrix: Matrix) -> Tensor:
-        """Return every text's gradient of one matrix, (n, in, out)."""
-        return torch.einsum("nti,nto->nio", self.inputs[matrix.weight], self.gradients[matrix.weight])
+    def text_gradients(self, matrix: Matrix, left: Tensor | None = None, right: Tensor | None = None) -> Tensor:
+        """Return every text's gradient of one matrix, (n, in, out), in the bases ``left`` and ``right`` where given."""
+        inputs, gradients = self.inputs[matrix.weight], self.gradients[matrix.weight]
+        inputs = inputs if left is None else inputs @ left
+        gradients = gradients if right is None else gradients @ right
+        found = torch.einsum("nti,nto->nio", inputs, gradients)
+        for reader in matrix.readers:
+            for tokens, read in self.reads[reader]:
+                found.scatter_add_(2, tokens.unsqueeze(1).expand(-1, read.shape[2], -1), read.transpose(1, 2))
+        return found
 
 
 def recorded(module: nn.Module, objective: LanguageModelling, matrices: Sequence[Matrix], batch: Batch) -> Recorded:
     """Return inputs and output gradients of the losses' sum. Cost: one forward and one backward pass."""
-    with _watching(module, matrices) as (inputs, outputs), torch.inference_mode(False), torch.enable_grad():
+    readers = [reader for matrix in matrices for reader in matrix.readers]
+    watched = [*(matrix.module for matrix in matrices), *readers]
+    with _watching(module, watched) as calls, torch.inference_mode(False), torch.enable_grad():
         losses = objective.losses(objective.outputs(module, batch), batch)
-        names = [matrix.weight for matrix in matrices if matrix.weight in outputs]
-        found = torch.autograd.grad(losses.sum(), [outputs[name] for name in names], allow_unused=True)
-    gradients = {
-        name: torch.zeros_like(outputs[name]) if gradient is None else gradient.detach()
-        for name, gradient in zip(names, found, strict=True)
-    }
-    return Recorded({name: inputs[name] for name in names}, gradients, losses.detach())
+        ran = [matrix for matrix in matrices if calls[matrix.module]]
+        last = [calls[matrix.module][-1] for matrix in ran]
+        read = [(reader, *call) for reader in readers for call in calls[reader]]
+        outputs = [result for _, result in last] + [result for _, _, result in read]
+        found = torch.autograd.grad(losses.sum(), outputs, allow_unused=True, materialize_grads=True)
+    reads: dict[str, list[tuple[Tensor, Tensor]]] = {reader: [] for reader in readers}
+    for (reader, tokens, _), gradient in zip(read, found[len(ran) :], strict=True):
+        reads[reader].append((tokens, gradient))
+    return Recorded(
+        {matrix.weight: given for matrix, (given, _) in zip(ran, last, strict=True)},
+        {matrix.weight: gradient for matrix, gradient in zip(ran, found, strict=False)},
+        losses.detach(),
+        reads,
+    )
 
 
 @contextmanager
-def _watching(module: nn.Module, matrices: Sequence[Matrix]) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
-    """Keep what enters each layer, and make what leaves it differentiable though the weights are not."""
-    inputs: dict[str, Tensor] = {}
-    outputs: dict[str, Tensor] = {}
+def _watching(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, list[tuple[Tensor, Tensor]]]]:
+    """Keep what enters and leaves each layer at each call; what leaves is differentiable though weights are not."""
+    calls: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in names}
 
-    def watch(matrix: Matrix) -> torch.utils.hooks.RemovableHandle:
+    def watch(name: str) -> torch.utils.hooks.RemovableHandle:
         def note(_part: nn.Module, given: tuple[Tensor, ...], result: Tensor) -> Tensor:
             kept = result if result.requires_grad else result.detach().requires_grad_()
-            inputs[matrix.weight], outputs[matrix.weight] = given[0].detach(), kept
+            calls[name].append((given[0].detach(), kept))
             return kept
 
-        return module.get_submodule(matrix.module).register_forward_hook(note)
+        return module.get_submodule(name).register_forward_hook(note)
 
-    handles = [watch(matrix) for matrix in matrices]
+    handles = [watch(name) for name in calls]
     try:
-        yield inputs, outputs
+        yield calls
     finally:
         for handle in handles:
             handle.remove()

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from forwardinf_core.errors import ModelError
 from forwardinf_core.influence.language import LanguageTask
-from forwardinf_core.influence.language_curvature import LanguageCurvature, fit_language_curvature
+from forwardinf_core.influence.language_curvature import SHARED_SHARE, LanguageCurvature, fit_language_curvature
 from forwardinf_core.influence.language_head import HeadApart, LanguageHead, entering_head
 from forwardinf_core.influence.language_parts import blocks_of, head_matrix, matrices_of, names_in
 from forwardinf_core.influence.language_replay import HIDDEN, ReplayNetwork, entering_last_block
@@ -84,7 +84,7 @@ def test_a_curvature_is_the_same_after_it_was_stored() -> None:
     pieces = pieces_of(model, TEXTS)
     matrices = matrices_of(model.module, "mlps")
     found = fit_language_curvature(model.module, model.objective, matrices, [lambda: pieces.batch(range(6))], "ekfac")
-    again = LanguageCurvature.from_tensors(found.tensors())
+    again = LanguageCurvature.from_tensors(found.tensors(), matrices)
     gradient = {m.weight: torch.randn_like(dict(model.module.named_parameters())[m.weight]) for m in matrices}
     one, other = found.solve([gradient], damping=1e-3)[0], again.solve([gradient], damping=1e-3)[0]
     for name in gradient:
@@ -159,33 +159,37 @@ def test_a_curvature_step_is_the_solved_gradient() -> None:
 
 
 @pytest.mark.parametrize("task", ["causal-lm", "seq2seq-lm"])
-def test_blocks_and_head_are_curved_each_by_its_own_kind(task: LanguageTask) -> None:
-    """Against plain backward passes of a copy whose head has a weight of its own: what is read does not move."""
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_blocks_and_embedding_are_curved_each_by_its_own_kind(task: LanguageTask, is_shared: bool) -> None:
+    """Against plain backward passes: a shared embedding has the gradient of what it reads and of what it says."""
     model = tiny_model(task, 64)
+    module = copy.deepcopy(model.module).requires_grad_(True)
+    layer = module.get_output_embeddings()  # type: ignore[operator]
+    if not is_shared:
+        layer.weight = nn.Parameter(layer.weight.detach().clone())
     pieces = pieces_of(model, TEXTS)
-    matrices = matrices_of(model.module, "linear")
+    matrices = matrices_of(module, "linear")
+    assert bool(matrices[-1].readers) == is_shared
     batches = [lambda: pieces.batch(range(6))]
-    fitted = fit_language_curvature(model.module, model.objective, matrices, batches, "ekfac")
-    found = LanguageCurvature.from_tensors(fitted.tensors())
+    fitted = fit_language_curvature(module, model.objective, matrices, batches, "ekfac")
+    found = LanguageCurvature.from_tensors(fitted.tensors(), matrices)
     head = next(part for part in found.parts if part.matrix.is_plain)
     assert head.left is None
     assert head.right is None
     assert all(part.left is not None and part.right is not None for part in found.parts if part is not head)
-    untied = copy.deepcopy(model.module).requires_grad_(True)
-    layer = untied.get_output_embeddings()  # type: ignore[operator]
-    layer.weight = nn.Parameter(layer.weight.detach().clone())
     names = {matrix.weight for matrix in matrices}
     slow = []
     for place in range(6):
-        untied.zero_grad()
+        module.zero_grad()
         batch = pieces.batch([place])
-        model.objective.losses(model.objective.outputs(untied, batch), batch).sum().backward()
-        parameters = dict(untied.named_parameters())
+        model.objective.losses(model.objective.outputs(module, batch), batch).sum().backward()
+        parameters = dict(module.named_parameters())
         slow.append({name: parameters[name].grad.clone() for name in names})  # type: ignore[union-attr]
     squares = torch.stack([one[head.matrix.weight].square() for one in slow]).mean(0)
+    squares = squares * SHARED_SHARE if is_shared else squares
     assert_close(head.squares, squares.T, rtol=1e-3, atol=1e-7)
     assert found.damping_of(head, 0.5) == pytest.approx(0.5 * float(squares.mean()), rel=1e-3)
-    own = found.self_influences(model.module, model.objective, pieces.batch(range(6)), damping=1e-2)
+    own = found.self_influences(module, model.objective, pieces.batch(range(6)), damping=1e-2)
     for place, gradient in enumerate(slow):
         solved = found.solve([gradient], damping=1e-2)[0]
         expected = sum(float((gradient[name] * solved[name]).sum()) for name in names)

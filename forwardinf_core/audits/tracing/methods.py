@@ -23,7 +23,7 @@ SCOPES: dict[LanguageScope, str] = {
     "last-block": "the last block",
     "mlps": "the MLPs of all blocks",
     "blocks": "all blocks",
-    "linear": "all blocks and the head",
+    "linear": "all blocks and the head, with the embedding where both are one",
     "all": "all parameters",
 }
 STEPS: dict[Step, str] = {
@@ -39,6 +39,7 @@ FORMS: dict[Form, str] = {
 }
 DAMPING: dict[Step, float] = {"ekfac": 0.1, "diagonal": 0.1, "sgd": 0.0, "adam": 0.0}
 DEFAULT = "linear-ekfac"
+FINITE: dict[str, object] = {"form": "raw", "direction": "ascent", "rise": 10.0}  # of the default: docs/tracing.md
 SHORTLIST = 500  # texts of a large corpus that pass through the model
 WHOLE_TOKENS = 200_000  # tokens of a corpus up to which all of it passes: a few seconds
 
@@ -96,6 +97,8 @@ def trace_method(name: str, **options: object) -> TraceMethod:
     chosen = TraceMethod(name, cast("LanguageScope", scope), cast("Step", step), damping=DAMPING[cast("Step", step)])
     if chosen.curvature is None:
         chosen = replace(chosen, form="normalised")
+    if name == DEFAULT:
+        chosen = replace(chosen, **FINITE)  # type: ignore[arg-type]
     chosen = replace(chosen, **{key: value for key, value in options.items() if value is not None})  # type: ignore[arg-type]
     if chosen.form not in FORMS or chosen.reduction not in ("sum", "mean"):
         raise AuditError(

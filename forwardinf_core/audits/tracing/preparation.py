@@ -24,7 +24,7 @@ from forwardinf_core.errors import ModelError
 from forwardinf_core.influence.language import LanguageModelling, TokenLogOdds
 from forwardinf_core.influence.language_curvature import LanguageCurvature, fit_language_curvature
 from forwardinf_core.influence.language_head import HeadApart, LanguageHead, entering_head
-from forwardinf_core.influence.language_parts import Matrix, matrices_of, names_in
+from forwardinf_core.influence.language_parts import Matrix, embedding_matrix, matrices_of, names_in
 from forwardinf_core.influence.language_replay import HIDDEN, ReplayNetwork, entering_last_block
 from forwardinf_core.influence.language_sketch import SIDE, Sketch, drawn_sketch
 from forwardinf_core.influence.network import FullNetwork, Network, RestrictedNetwork, slices
@@ -42,7 +42,7 @@ GRADIENT_NUMBERS = 1 << 24  # numbers of per-text gradients of one matrix at a t
 HIDDEN_BOUND = 2 << 30  # bytes of disk
 TOKENS_PER_BLOCK = 16_384
 PIECES_PER_BLOCK = 2_048  # of the codes
-VERSION = 1
+VERSION = 2  # rises when the same options would give other numbers
 SEED = 0
 
 Report = Callable[[float, str], None]
@@ -198,7 +198,7 @@ class Workplace:
                     whole: Network = self._replay
                 elif method.scope == "head":
                     whole = LanguageHead(module, self.model.objective, self.pieces.batch([len(self.pieces) - 1]))
-                elif method.scope == "linear":
+                elif method.scope == "linear" and not embedding_matrix(module).readers:
                     whole = HeadApart(module, self.model.objective)
                 else:
                     whole = FullNetwork(module, self.model.objective)
@@ -226,9 +226,11 @@ class Workplace:
             if key not in self._opened.curvatures:
                 store = self._store(f"fisher-{key}", {"texts": method.fisher_texts, "seed": SEED})
                 kept = store.get("fisher")
-                found = self._fit(method, report, of_odds) if kept is None else LanguageCurvature.from_tensors(kept)
                 if kept is None:
+                    found = self._fit(method, report, of_odds)
                     store.put("fisher", found.tensors())
+                else:
+                    found = LanguageCurvature.from_tensors(kept, self.matrices(method))
                 self._opened.curvatures[key] = found
             return self._opened.curvatures[key]
 
