@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from forwardinf_core.audits.tracing.lexical import fused, likeness
-from forwardinf_core.audits.tracing.methods import DEFAULT, TraceMethod, trace_method
-from forwardinf_core.audits.tracing.scoring import embedding_of, first_order_scores, score_texts
+from forwardinf_core.audits.tracing.methods import TraceMethod
+from forwardinf_core.audits.tracing.records import TraceScores
+from forwardinf_core.audits.tracing.scoring import score_texts
 from forwardinf_core.benchmarks.tracing_sets import FactQuery, FactSet
 from forwardinf_core.errors import AuditError
-from forwardinf_core.models.language_text import Prompt, joined, prompt_of
+from forwardinf_core.models.language_text import joined, prompt_of
 
 AT = 10
 DRAWS = 1_000
@@ -71,54 +71,37 @@ def measure(
     report: Report,
 ) -> list[RankFigure]:
     """Return the figures of every comparison and of the methods, on the first queries of a half."""
-    wanted = methods or (trace_method(DEFAULT),)
+    wanted = methods or (chosen.audit.method(),)
     queries = _askable(chosen, list(only if only is not None else chosen.half(half))[:n_queries])
-    prompts = [prompt_of(chosen.audit.model, query.prompt, query.answer) for query in queries]
     ranks: dict[str, list[NDArray[np.int64]]] = {}
     for number, method in enumerate(wanted):
-        scores = influence_of(chosen, method, prompts, report)
-        for place, query in enumerate(queries):
-            own = scores[:, place]
-            compared = comparisons(chosen, query, prompts[place], own) if number == 0 else {}
-            for ranking, values in (compared | {f"{method.name}, {method.form}": own}).items():
+        for query, scores in zip(queries, scores_of(chosen, method, queries, report), strict=True):
+            for ranking, values in rankings(chosen, method, query, scores, with_others=number == 0).items():
                 ranks.setdefault(ranking, []).append(ranks_of(values, query.proponents))
     return [figure(chosen.name, half, ranking, found) for ranking, found in ranks.items()]
 
 
-def influence_of(
-    chosen: FactSet, method: TraceMethod, prompts: Sequence[Prompt], report: Report
-) -> NDArray[np.float32]:
-    """Return the influence of every text on every question, (n, n_questions).
-
-    With a curvature, in the limit of a vanishing step, one pass for all; else by a step and two passes for each.
-    """
-    place = chosen.audit.place
+def scores_of(
+    chosen: FactSet, method: TraceMethod, queries: Sequence[FactQuery], report: Report
+) -> Iterator[TraceScores]:
+    """Yield every text's standing for each question, as the app computes it."""
+    place, model = chosen.audit.place, chosen.audit.model
     place.prepare(method, lambda share, note: report(0.5 * share, f"{chosen.name}: {note}"))
-    if method.curvature is not None:
-        found = first_order_scores(place, method, prompts, lambda share, note: report(0.5 + 0.5 * share, note))
-        return found.numpy().astype(np.float32)
-    columns = []
-    for number, prompt in enumerate(prompts):
-        columns.append(score_texts(place, method, [prompt], prompt.text).scores.influence)
-        report(0.5 + 0.5 * (number + 1) / len(prompts), f"{chosen.name}: {number + 1} of {len(prompts)} queries")
-    return np.stack(columns, 1)
+    for number, query in enumerate(queries):
+        asked = [prompt_of(model, query.prompt, query.answer)]
+        yield score_texts(place, method, asked, joined(query.prompt, query.answer)).scores
+        report(0.5 + 0.5 * (number + 1) / len(queries), f"{chosen.name}: {number + 1} of {len(queries)} queries")
 
 
-def comparisons(
-    chosen: FactSet, query: FactQuery, prompt: Prompt, influence: NDArray[np.float32]
+def rankings(
+    chosen: FactSet, method: TraceMethod, query: FactQuery, scores: TraceScores, *, with_others: bool
 ) -> dict[str, NDArray[np.generic]]:
-    """Return the other rankings of the corpus for one query, and the one that is fused with its influence."""
-    place = chosen.audit.place
-    words = joined(query.prompt, query.answer)
-    bm25 = place.lexical.bm25(words)
-    alike = likeness(place.base()[1].numpy(), embedding_of(place, prompt))
-    return {
-        "bm25": bm25,
-        "bm25, prompt alone": place.lexical.bm25(query.prompt),
-        "embedding": alike,
-        "overlap": place.lexical.overlap(words),
-        "fused": fused(bm25, influence, alike),
-    }
+    """Return a question's rankings by name: the method's, and those that stand beside it."""
+    found: dict[str, NDArray[np.generic]] = {f"{method.name}, {method.form}": scores.placed()}
+    if not with_others:
+        return found
+    others = {name: getattr(scores, name) for name in ("bm25", "embedding", "overlap", "fused")}
+    return found | others | {"bm25, prompt alone": chosen.audit.place.lexical.bm25(query.prompt)}
 
 
 def _askable(chosen: FactSet, queries: list[FactQuery]) -> list[FactQuery]:

@@ -17,7 +17,7 @@ from torch import nn
 
 from forwardinf_core.audits.tracing.fitting import LanguageFitOptions, suitable_training
 from forwardinf_core.audits.tracing.methods import TraceMethod
-from forwardinf_core.benchmarks.tracing_ranking import comparisons, influence_of
+from forwardinf_core.benchmarks.tracing_ranking import rankings, scores_of
 from forwardinf_core.benchmarks.tracing_sets import FactQuery, FactSet
 from forwardinf_core.models.language import LanguageModel
 from forwardinf_core.models.language_baseline import LanguageShape, language_module
@@ -26,7 +26,7 @@ from forwardinf_core.models.language_training import train_language
 
 DRAWS = 1_000
 RANDOM = "random"
-COMPARED = ("bm25", "embedding", "fused")
+LEFT_OUT = ("overlap", "bm25, prompt alone")
 
 Report = Callable[[float, str], None]
 
@@ -90,18 +90,13 @@ def measure_removal(
 def _orders(
     chosen: FactSet, queries: Sequence[FactQuery], methods: Sequence[TraceMethod], report: Report
 ) -> dict[str, list[NDArray[np.int64]]]:
-    prompts = [prompt_of(chosen.audit.model, query.prompt, query.answer) for query in queries]
     generator = np.random.default_rng(0)
     orders = {RANDOM: [generator.permutation(len(chosen.audit.ids)) for _ in queries]}
     for number, method in enumerate(methods):
-        scores = influence_of(chosen, method, prompts, report)
-        for place, query in enumerate(queries):
-            own = scores[:, place]
-            if number == 0:
-                for name, values in comparisons(chosen, query, prompts[place], own).items():
-                    if name in COMPARED:
-                        orders.setdefault(name, []).append(_order(values))
-            orders.setdefault(f"{method.name}, {method.form}", []).append(_order(own))
+        for query, scores in zip(queries, scores_of(chosen, method, queries, report), strict=True):
+            for name, values in rankings(chosen, method, query, scores, with_others=number == 0).items():
+                if name not in LEFT_OUT:
+                    orders.setdefault(name, []).append(_order(values))
     return orders
 
 

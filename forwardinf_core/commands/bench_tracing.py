@@ -83,27 +83,25 @@ def _figures(
     """Return the figures of one part on one set."""
     from forwardinf_core.benchmarks import tracing_cost, tracing_ranking, tracing_removal, tracing_sets
 
+    asked = [chosen.audit.method(one.name, form=one.form) for one in methods]  # with a shortlist as the app takes it
     if part == "ranking":
-        found = tracing_ranking.measure(chosen, half, n_queries=sizes.queries, methods=methods, report=report)
+        found = tracing_ranking.measure(chosen, half, n_queries=sizes.queries, methods=asked, report=report)
         return [{"part": part, **asdict(one)} for one in found]
     if part == "falsehoods" and chosen.name == tracing_sets.DEMO:
         false = tracing_sets.false_queries(chosen.audit.folder)
-        found = tracing_ranking.measure(
-            chosen, part, n_queries=sizes.queries, methods=methods, only=false, report=report
-        )
+        found = tracing_ranking.measure(chosen, part, n_queries=sizes.queries, methods=asked, only=false, report=report)
         return [{"part": part, **asdict(one)} for one in found]
     if part == "removal":
         known = tracing_removal.known_queries(chosen, half, sizes.queries)
         removed = tracing_removal.measure_removal(
-            chosen, known, methods, seeds=range(sizes.seeds), epochs=sizes.epochs, report=report
+            chosen, known, asked, seeds=range(sizes.seeds), epochs=sizes.epochs, report=report
         )
         return [{"part": part, "data": chosen.name, **asdict(one)} for one in removed]
     if part == "cost":
         query = chosen.report[0]
-        found_methods = [chosen.audit.method(one.name, form=one.form) for one in methods]
         if chosen.audit.n_tokens <= WHOLE_FOR_COST:  # else all texts take minutes a query
-            found_methods += [one for one in methods if one not in found_methods]
-        costs = tracing_cost.measure_cost(chosen.audit, query.prompt, query.answer, found_methods)
+            asked += [one for one in methods if one not in asked]
+        costs = tracing_cost.measure_cost(chosen.audit, query.prompt, query.answer, asked)
         return [{"part": part, "data": chosen.name, **asdict(one), "passes": one.passes} for one in costs]
     return []
 

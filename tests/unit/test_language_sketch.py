@@ -26,10 +26,10 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> TracingAudit:
     return TracingAudit(project, project.load_model())
 
 
-@pytest.mark.parametrize("name", ["blocks-ekfac", "blocks-diagonal"])
+@pytest.mark.parametrize("name", ["blocks-ekfac", "blocks-diagonal", "linear-ekfac"])
 def test_a_code_as_wide_as_the_matrices_gives_the_first_order_score(audit: TracingAudit, name: str) -> None:
     """With orthogonal signs in place of random ones nothing is lost: code · code = G · δ."""
-    method, place = trace_method(name), audit.place
+    method, place = trace_method(name, rise=0.01, direction="central"), audit.place
     curvature = place.curvature(method)
     assert curvature is not None
     sketch = drawn_sketch(curvature, damping=method.damping)

@@ -260,13 +260,3 @@ def test_a_language_project_is_told_from_others_and_its_mistakes_are_named(tmp_p
     assert language_task_of(tmp_path) == "causal-lm"
     with pytest.raises(ProjectError, match="train is missing"):
         open_language_project(tmp_path)
-
-
-def test_scores_of_a_vanishing_step_are_those_of_short_steps_by_whole_passes(audit: TracingAudit) -> None:
-    from forwardinf_core.audits.tracing.scoring import first_order_scores, score_texts
-
-    method = trace_method("blocks-ekfac", rise=0.001, form="raw")
-    prompts = audit._prompts(audit.question(audit.say(PROMPT)))
-    limit = first_order_scores(audit.place, method, prompts)[:, 0].numpy()
-    passes = score_texts(audit.place, method, prompts, PROMPT).scores.raw
-    assert np.corrcoef(limit, passes)[0, 1] > 0.999

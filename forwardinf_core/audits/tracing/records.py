@@ -48,6 +48,10 @@ class TraceScores:
     strongest: NDArray[np.int64]  # first token of the piece of each document that moved most
     exact: NDArray[np.bool_]  # whether the text passed through the model; else its influence is read from its code
 
+    def placed(self) -> NDArray[np.float64]:
+        """Return influence as texts are ranked by it: what did not pass stands behind all that passed and helped."""
+        return np.where(self.exact, self.influence, np.minimum(self.influence, 0.0)).astype(np.float64)
+
     def ranking(self, name: str) -> NDArray[np.int64]:
         """Return positions by falling score of a ranking; ties by position."""
         values: NDArray[np.generic] = getattr(self, name)

@@ -17,11 +17,10 @@ from forwardinf_core.audits.tracing.methods import TraceMethod
 from forwardinf_core.audits.tracing.preparation import BATCH_TOKENS, Workplace, silent
 from forwardinf_core.audits.tracing.records import TokenShare, TraceScores
 from forwardinf_core.influence.language import IGNORED, LanguageModelling
-from forwardinf_core.influence.language_parts import recorded
 from forwardinf_core.influence.language_replay import entering_last_block
 from forwardinf_core.influence.language_scoring import normalised, relative, token_scores
 from forwardinf_core.influence.objective import Batch
-from forwardinf_core.influence.step import query_gradient, take_steps
+from forwardinf_core.influence.step import take_steps
 from forwardinf_core.influence.update import Update
 from forwardinf_core.models.language_text import Prompt, pieces_of
 from forwardinf_core.models.language_training import bounded
@@ -67,19 +66,21 @@ def score_texts(
     update = step_on(place, method, prompts)
     stepped = time.perf_counter()
     exact = np.ones(place.pieces.n_documents, np.bool_)
-    batches, per_piece = place.batches, torch.zeros(len(place.pieces))
+    batches, codes = place.batches, torch.zeros(len(place.pieces))
     if method.shortlist and method.shortlist < place.pieces.n_documents:
-        per_piece = place.coded_scores(method, update)
-        exact = shortlisted(place, method, per_piece, words)
+        codes = place.coded_scores(method, update)
+        exact = shortlisted(place, method, codes, words)
         kept = np.flatnonzero(exact[place.pieces.document]).tolist()
         batches = bounded(kept, place.pieces.lengths, BATCH_TOKENS)
     coded = time.perf_counter()
+    per_piece = codes.clone()
     network = place.network(method)
     for number, positions in enumerate(batches):
         batch = place.batch_for(method, positions)
         per_piece[positions] = token_scores(network, batch, update).sum(1)
         report(0.5 + 0.45 * (number + 1) / len(batches), "Scoring the texts")
     passed = time.perf_counter()
+    _bring_to_scale(per_piece, codes, torch.from_numpy(exact[place.pieces.document]))
     scores = _standing(place, method, prompts, per_piece, words, exact)
     report(1.0, "Done")
     ended = time.perf_counter()
@@ -91,6 +92,15 @@ def score_texts(
         "compare": ended - passed,
     }
     return Scored(scores, update, seconds)
+
+
+def _bring_to_scale(scores: Tensor, codes: Tensor, passed: Tensor) -> None:
+    """Scale scores that were read from codes, in place, as the passed pieces say: a finite step moves losses further.
+
+    The factor is the least-squares slope of scores on codes, never below 0.
+    """
+    slope = (scores[passed] @ codes[passed]) / codes[passed].square().sum().clamp_min(1e-30)
+    scores[~passed] *= slope.clamp_min(0)
 
 
 def shortlisted(place: Workplace, method: TraceMethod, per_piece: Tensor, words: str) -> NDArray[np.bool_]:
@@ -226,33 +236,3 @@ def embedding_of(place: Workplace, prompt: Prompt) -> NDArray[np.float32]:
 
 def _widened(values: Tensor, width: int, fill: int) -> Tensor:
     return F.pad(values, (0, width - values.shape[1]), value=fill)
-
-
-def first_order_scores(
-    place: Workplace, method: TraceMethod, prompts: Sequence[Prompt], report: Report = silent
-) -> Tensor:
-    """Return every document's score for each question, (n, n_questions), in the limit of a step of vanishing length.
-
-    One forward and backward pass over the corpus for all questions together: for measurements over many questions.
-    The method needs a curvature; scores are read in its form, up to one factor for each question.
-    """
-    curvature = place.curvature(method, report)
-    assert curvature is not None
-    objective, module = place.model.objective, place.model.module
-    matrices, network = [part.matrix for part in curvature.parts], place.network(method)
-    gradients = [query_gradient(network, place.with_hidden(method, prompt.batch()))[1] for prompt in prompts]
-    solved = curvature.solve(gradients, damping=method.damping)
-    directions = {
-        matrix.weight: torch.stack(
-            [one[matrix.weight] if matrix.is_transposed else one[matrix.weight].T for one in solved]
-        ).flatten(1)
-        for matrix in matrices
-    }
-    scores = torch.zeros(len(place.pieces), len(prompts))
-    for positions in place.gradient_batches(np.arange(len(place.pieces)), matrices):
-        found = recorded(module, objective, matrices, place.pieces.batch(positions))
-        for matrix in matrices:
-            scores[positions] += found.text_gradients(matrix).flatten(1) @ directions[matrix.weight].T
-        report((positions[-1] + 1) / len(place.pieces), "Scoring the texts for all questions")
-    total = place.by_document(scores).float()
-    return torch.stack([read_as(place, method, column) for column in total.unbind(1)], 1)
