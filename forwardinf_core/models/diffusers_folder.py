@@ -100,6 +100,8 @@ def load_diffusers(source: ModelSource, root: Path) -> DiffusionModel:
     condition, classes = ("text", ()) if prompts else _classes(settings, source, index)
     state = module.state_dict()
     refuse_not_finite(state, source.path)
+    autoencoder = codec.vae.state_dict() if isinstance(codec, LatentCodec) else {}
+    weights = state | {f"vae.{name}": value for name, value in autoencoder.items()}
     texts = (json.dumps(settings, sort_keys=True, default=str), json.dumps(schedule, sort_keys=True))
     return DiffusionModel(
         module=module,
@@ -110,7 +112,7 @@ def load_diffusers(source: ModelSource, root: Path) -> DiffusionModel:
         null_label=_null_label(settings, classes) if condition == "class" else NO_PROMPT if prompts else None,
         schedule=schedule,
         fingerprint=fingerprint(
-            state, "diffusers", *texts, repr(codec.shape), *classes, *((prompts.fingerprint,) if prompts else ())
+            weights, "diffusers", *texts, repr(codec.shape), *classes, *((prompts.fingerprint,) if prompts else ())
         ),
         kind=source.kind,
         prompts=prompts,

@@ -50,6 +50,21 @@ def test_every_method_traces_it_and_an_unchanged_model_scores_zero(
     assert np.ptp(found.scores.score) > 0
 
 
+def test_another_autoencoder_is_another_model(dit: GenerationAudit, tmp_path: Path) -> None:
+    """Latents are kept by the model's fingerprint: those of the autoencoder before must not be read back."""
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "other"
+    shutil.copytree(dit.project.root, folder, ignore=shutil.ignore_patterns(".audit"))
+    weights = next((folder / "model" / "vae").glob("*.safetensors"))
+    state = load_file(weights)
+    state["encoder.conv_in.weight"] *= 1.5
+    save_file(state, weights, metadata={"format": "pt"})
+    other = open_generation_audit(folder)
+    assert other.model.fingerprint != dit.model.fingerprint
+    assert not torch.allclose(other.place(AtOnce()).samples[5], dit.place(AtOnce()).samples[5])
+
+
 def test_latents_are_those_of_the_autoencoder_scaled_as_the_library_scales_them(dit: GenerationAudit) -> None:
     from diffusers import AutoencoderKL
 
