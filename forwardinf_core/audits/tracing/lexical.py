@@ -5,6 +5,7 @@ These answer another question than influence. They look at what a text says; inf
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections.abc import Sequence
@@ -50,6 +51,7 @@ class LexicalIndex:
     def _bm25(self) -> bm25s.BM25 | None:
         import bm25s
 
+        logging.getLogger("bm25s").setLevel(logging.WARNING)  # it asks for every detail when it is imported
         if not self._vocabulary:
             return None
         index = bm25s.BM25()

@@ -39,7 +39,7 @@ FORMS: dict[Form, str] = {
 }
 DAMPING: dict[Step, float] = {"ekfac": 0.1, "diagonal": 0.1, "sgd": 0.0, "adam": 0.0}
 DEFAULT = "linear-ekfac"
-FINITE: dict[str, object] = {"form": "raw", "direction": "ascent", "rise": 10.0}  # of the default: docs/tracing.md
+FINITE: dict[str, object] = {"form": "raw", "direction": "ascent", "rise": 5.0}  # of the default: docs/tracing.md
 SHORTLIST = 500  # texts of a large corpus that pass through the model
 WHOLE_TOKENS = 200_000  # tokens of a corpus up to which all of it passes: a few seconds
 
