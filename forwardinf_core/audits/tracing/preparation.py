@@ -33,9 +33,10 @@ from forwardinf_core.influence.update import Update
 from forwardinf_core.models.language import LanguageModel
 from forwardinf_core.models.language_text import Pieces, pieces_of
 from forwardinf_core.models.language_training import bounded
-from forwardinf_core.store.arrays import ArrayWriter, Layout, is_complete, open_tensor
+from forwardinf_core.store.arrays import Layout, is_complete, open_tensor
 from forwardinf_core.store.binding import Binding, Option
 from forwardinf_core.store.chunks import ChunkStore
+from forwardinf_core.store.row_writer import RowWriter
 
 BATCH_TOKENS = 2_048
 GRADIENT_NUMBERS = 1 << 24  # numbers of per-text gradients of one matrix at a time: 64 MiB
@@ -268,7 +269,7 @@ class Workplace:
         with self._opened.lock:
             if not is_complete(folder, bound):
                 layout = Layout((len(self.pieces), sketch.size), "float16", PIECES_PER_BLOCK)
-                writer = _RowWriter(folder, layout, bound)
+                writer = RowWriter(folder, layout, bound)
                 matrices = [part.matrix for part in sketch.curvature.parts]
                 for positions in self.gradient_batches(np.arange(len(self.pieces)), matrices):
                     batch = self.pieces.batch(positions)
@@ -344,7 +345,7 @@ class Workplace:
         losses = torch.zeros(n_pieces, dtype=torch.float64)
         sums = torch.zeros(n_pieces, self.width if n_pieces else 1)
         counts = torch.zeros(n_pieces)
-        writer = _RowWriter(self._hidden_folder, self._hidden_layout, self._hidden_bound) if keep else None
+        writer = RowWriter(self._hidden_folder, self._hidden_layout, self._hidden_bound) if keep else None
         for positions in self.batches:
             batch = self.batch(positions)
             hidden, outputs = entering_last_block(self.model.module, self.model.objective, batch)
@@ -429,35 +430,3 @@ def _numbers(module: nn.Module, matrix: Matrix) -> int:
 
 def _key(method: TraceMethod, of_odds: bool) -> str:
     return f"{'odds-' if of_odds else ''}{method.scope}-{method.curvature}"
-
-
-class _RowWriter:
-    """Writes rows as they come, in blocks of the array's size; blocks that are there already are left."""
-
-    def __init__(self, folder: Path, layout: Layout, binding: Binding) -> None:
-        self._writer = ArrayWriter(folder, layout, binding)
-        self._writer.__enter__()
-        self._missing = dict(self._writer.missing())
-        self._waiting: list[Tensor] = []
-        self._start = 0
-        self._layout = layout
-
-    def add(self, rows: Tensor) -> None:
-        """Take more rows."""
-        self._waiting.append(rows)
-        while sum(len(part) for part in self._waiting) >= self._layout.rows_per_block:
-            self._flush()
-
-    def close(self) -> None:
-        """Write what is left."""
-        if self._start < self._layout.shape[0]:
-            self._flush()
-        self._writer.__exit__(None, None, None)
-
-    def _flush(self) -> None:
-        rows = torch.cat(self._waiting)
-        stop = min(self._start + self._layout.rows_per_block, self._layout.shape[0])
-        count = stop - self._start
-        if self._start in self._missing:
-            self._writer.write(self._start, rows[:count])
-        self._waiting, self._start = [rows[count:]], stop

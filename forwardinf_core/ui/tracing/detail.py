@@ -18,6 +18,7 @@ from forwardinf_core.ui.wording import effect, plain, signed, standing
 if TYPE_CHECKING:
     from forwardinf_core.audits.tracing.records import TokenShare, Trace
 
+NOTABLE = 0.01  # of the word that moved most; what moved less is not listed
 STRONGEST = 8
 VERDICTS = {"keep": ("Keep", ":material/check:"), "drop": ("Drop", ":material/delete:")}
 
@@ -35,10 +36,11 @@ def detail(project: TracingProject, trace: Trace, position: int) -> None:
         if known:
             st.caption(f":material/fact_check: {known}.")
         _strongest(token_shares(token_of(project.ref), trace.run_id, position, audit, trace), trace.run_id)
+        raw = float(scores.raw[position])
+        influence = "" if score == raw else f"Influence `{signed(score)}` · "  # the change itself, by some methods
         st.caption(
-            f"Influence `{signed(score)}` · change of its loss `{signed(float(scores.raw[position]))}` of "
-            f"`{float(scores.loss[position]):.3g}` · BM25 `{float(scores.bm25[position]):.2f}` · "
-            f"alike `{float(scores.embedding[position]):.2f}`"
+            f"{influence}Change of its loss `{signed(raw)}` of `{float(scores.loss[position]):.3g}` · "
+            f"BM25 `{float(scores.bm25[position]):.2f}` · alike `{float(scores.embedding[position]):.2f}`"
         )
         verdict(project, own_id, score, trace.run_id)
 
@@ -58,7 +60,7 @@ def _strongest(shares: tuple[TokenShare, ...], run_id: str) -> None:
             tone="helped" if share.score > 0 else "hurt",
         )
         for share in order
-        if share.score
+        if abs(share.score) >= NOTABLE * largest
     ]
     st.caption("The words whose prediction moved most:")
     bars(rows, key=state.of_run(state.TRACE_WORDS, run_id), label="Words that moved most", zero=0.5)
