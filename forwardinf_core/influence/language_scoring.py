@@ -14,7 +14,7 @@ from forwardinf_core.errors import ModelError
 from forwardinf_core.influence.language import LanguageModelling
 from forwardinf_core.influence.network import Network
 from forwardinf_core.influence.objective import Batch
-from forwardinf_core.influence.update import Update, moved_parameters
+from forwardinf_core.influence.update import SIDES, Update, moved_parameters
 
 
 def token_scores(network: Network, batch: Batch, update: Update) -> Tensor:
@@ -30,11 +30,30 @@ def token_scores(network: Network, batch: Batch, update: Update) -> Tensor:
         before = network.outputs(moved_parameters(network, update, low), batch)
         after = network.outputs(moved_parameters(network, update, high), batch)
         scores = objective.token_loss_changes(before, after.sub_(before), batch) / (high - low)
+    _refuse_not_finite(scores)
+    return scores
+
+
+def _refuse_not_finite(scores: Tensor) -> None:
     if not torch.isfinite(scores).all():
         raise ModelError(
             "The step on the query breaks the model: losses after it are not finite.",
             hint="Take a shorter step (a smaller rise) or more damping.",
         )
+
+
+def far_scores(network: Network, batch: Batch, update: Update, before: Tensor) -> Tensor:
+    """Return the score of every text, (n,) float64, after a step so long that rounding of its losses does not count.
+
+    ``before``: the texts' losses under the unchanged model, (n,), their tokens' summed. The update has one side.
+    Cost: one forward pass. Raises ModelError if a score is not finite.
+    """
+    objective, side = network.objective, SIDES[update.direction][0]
+    assert isinstance(objective, LanguageModelling)
+    with torch.no_grad():
+        outputs = network.outputs(moved_parameters(network, update, side.sign), batch)
+        scores = side.weight * (objective.token_losses(outputs, batch).double().sum(1) - before)
+    _refuse_not_finite(scores)
     return scores
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from forwardinf_core.audits.tracing.audit import Question, TracingAudit, unchanged_control
 from forwardinf_core.audits.tracing.methods import method_names, trace_method
 from forwardinf_core.audits.tracing.preparation import Workplace
 from forwardinf_core.audits.tracing.records import Said
 from forwardinf_core.errors import AuditError, DataError, ProjectError, RunNotFoundError
+from forwardinf_core.influence.language_scoring import token_scores
 from forwardinf_core.projects.language import language_task_of, open_language_project
 from tests.unit.language_cases import TEXTS, write_project
 
@@ -78,6 +80,24 @@ def test_cached_hidden_states_give_the_scores_of_whole_passes(audit: TracingAudi
     quick = score_texts(audit.place, method, prompts, PROMPT).scores.raw
     slow = score_texts(place, method, prompts, PROMPT).scores.raw
     np.testing.assert_allclose(quick, slow, rtol=2e-2, atol=1e-5)
+
+
+@pytest.mark.parametrize("task", ["audit", "pairs"])
+@pytest.mark.parametrize("direction", ["ascent", "descent"])
+def test_after_a_long_step_one_pass_gives_the_scores_of_two(
+    task: str, direction: str, request: pytest.FixtureRequest
+) -> None:
+    from forwardinf_core.audits.tracing.scoring import piece_scores, step_on
+
+    asked: TracingAudit = request.getfixturevalue(task)
+    method = trace_method("linear-ekfac", direction=direction)
+    question = asked.question(asked.say(PROMPT, "Berlin"))
+    assert method.is_far
+    assert unchanged_control(asked, method, question) == 0.0
+    update = step_on(asked.place, method, asked._prompts(question))
+    positions = asked.place.batches[0]
+    both = token_scores(asked.place.network(method), asked.place.batch_for(method, positions), update).sum(1)
+    torch.testing.assert_close(piece_scores(asked.place, method, positions, update), both, rtol=1e-4, atol=1e-5)
 
 
 def test_tokens_of_a_text_add_up_to_its_score(audit: TracingAudit) -> None:

@@ -18,9 +18,8 @@ import torch
 from forwardinf_core.audits.tracing.methods import SCOPES, TraceMethod, method_names, usual_method
 from forwardinf_core.audits.tracing.preparation import Report, Workplace, silent
 from forwardinf_core.audits.tracing.records import Group, Said, TokenShare, Trace, TraceScores
-from forwardinf_core.audits.tracing.scoring import score_texts, step_on, token_shares
+from forwardinf_core.audits.tracing.scoring import piece_scores, score_texts, step_on, token_shares
 from forwardinf_core.errors import AuditError
-from forwardinf_core.influence.language_scoring import token_scores
 from forwardinf_core.influence.update import Update
 from forwardinf_core.models.language import LanguageModel
 from forwardinf_core.models.language_completion import alternatives, complete, losses_of_tokens, tokens_of
@@ -290,9 +289,7 @@ def unchanged_control(audit: TracingAudit, method: TraceMethod, question: Questi
     """Return the largest |score| of a text under an unchanged model: 0, or the machinery is wrong."""
     update = step_on(audit.place, method, audit._prompts(question))
     still = replace(update, changes={name: torch.zeros_like(value) for name, value in update.changes.items()})
-    positions = audit.place.batches[0]
-    batch = audit.place.batch_for(method, positions)
-    return float(token_scores(audit.place.network(method), batch, still).abs().max())
+    return float(piece_scores(audit.place, method, audit.place.batches[0], still).abs().max())
 
 
 def _record(values: dict[str, object]) -> dict[str, Option]:

@@ -37,7 +37,7 @@ PASSES_OF_GRADIENTS: dict[LanguageScope, float] = {
 }
 READS = {"ekfac": 1.5, "diagonal": 1.0}  # of the texts a curvature samples, each with gradients
 PASSES_OF_BASE = 1.2
-PASSES_OF_SCORING = 2.7  # both directions, and the comparisons
+PASSES_OF_SCORING = {False: 2.7, True: 1.6}  # by one side or both, and the comparisons; True: after a long step
 LOGITS_AT_ONCE = 5  # times the logits of a batch: what a forward and a backward pass keep of them
 
 
@@ -96,7 +96,7 @@ def sampled(audit: TracingAudit) -> Rates:
 def of_question(audit: TracingAudit, method: TraceMethod, rates: Rates) -> Forecast:
     """Return what an answer by a method costs, with what has to be made first."""
     share = min(1.0, method.shortlist / rates.texts) if method.shortlist else 1.0
-    passes, disk = PASSES_OF_SCORING * share, SCORE_BYTES * rates.texts
+    passes, disk = PASSES_OF_SCORING[method.is_far] * share, SCORE_BYTES * rates.texts
     gradients = PASSES_OF_GRADIENTS[method.scope]
     if not audit.place.has_base(method):
         passes += PASSES_OF_BASE

@@ -40,6 +40,7 @@ FORMS: dict[Form, str] = {
 DAMPING: dict[Step, float] = {"ekfac": 0.1, "diagonal": 0.1, "sgd": 0.0, "adam": 0.0}
 DEFAULT = "linear-ekfac"
 FINITE: dict[str, object] = {"form": "raw", "direction": "ascent", "rise": 5.0}  # of the default: docs/tracing.md
+FAR = 1.0  # rise from which rounding of losses, about 1e-6 a token, is nothing beside their change
 SHORTLIST = 500  # texts of a large corpus that pass through the model
 WHOLE_TOKENS = 200_000  # tokens of a corpus up to which all of it passes: a few seconds
 
@@ -66,6 +67,11 @@ class TraceMethod:
     def curvature(self) -> Literal["diagonal", "ekfac"] | None:
         """The kind of curvature the step needs, None for a gradient step."""
         return self.step if self.step in ("diagonal", "ekfac") else None
+
+    @property
+    def is_far(self) -> bool:
+        """Say whether the step is so long that a text's loss after it can be compared with its loss before."""
+        return self.rise >= FAR and self.direction != "central"
 
     @property
     def words(self) -> str:

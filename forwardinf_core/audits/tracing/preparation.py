@@ -45,6 +45,7 @@ TOKENS_PER_BLOCK = 16_384
 PIECES_PER_BLOCK = 2_048  # of the codes
 VERSION = 2  # rises when the same options would give other numbers
 SEED = 0
+BY_PIECE: dict[str, Option] = {"losses": "of pieces"}
 
 Report = Callable[[float, str], None]
 
@@ -134,11 +135,19 @@ class Workplace:
 
     def base(self, report: Report = silent) -> tuple[Tensor, Tensor]:
         """Return every document's loss under the unchanged model, (n,), and its mean hidden state, (n, width)."""
+        found = self._base(report)
+        return found["losses"], found["embeddings"]
+
+    def piece_losses(self) -> Tensor:
+        """Return every piece's loss under the unchanged model, (n_pieces,) float64, its tokens' summed."""
+        return self._base(silent)["pieces"]
+
+    def _base(self, report: Report) -> dict[str, Tensor]:
         with self._opened.lock:
             if self._opened.base is None:
-                kept = self._store("base").get("base")
+                kept = self._store("base", BY_PIECE).get("base")
                 self._opened.base = kept if kept is not None else self._base_pass(report)
-            return self._opened.base["losses"], self._opened.base["embeddings"]
+            return self._opened.base
 
     def hidden(self) -> Tensor | None:
         """Return the cached hidden states (tokens, width), None where they are not kept."""
@@ -308,7 +317,7 @@ class Workplace:
 
     def has_base(self, method: TraceMethod) -> bool:
         """Say whether the corpus was read once, with the hidden states this method runs on."""
-        base = self._opened.base is not None or "base" in self._store("base").keys()  # noqa: SIM118
+        base = self._opened.base is not None or "base" in self._store("base", BY_PIECE).keys()  # noqa: SIM118
         return base and not (self.uses_hidden(method) and self.hidden() is None)
 
     def has_curvature(self, method: TraceMethod) -> bool:
@@ -349,7 +358,7 @@ class Workplace:
         for positions in self.batches:
             batch = self.batch(positions)
             hidden, outputs = entering_last_block(self.model.module, self.model.objective, batch)
-            losses[positions] = self.model.objective.losses(outputs, batch).double()
+            losses[positions] = self.model.objective.token_losses(outputs, batch).double().sum(1)
             # a decoder's hidden states stand beside the tokens it says, a causal model's beside those it reads
             mask = batch["attention_mask"].bool() if self.pieces.is_causal else batch["labels"] >= 0
             sums[positions] = (hidden * mask.unsqueeze(-1)).sum(1)
@@ -360,8 +369,8 @@ class Workplace:
         if writer is not None:
             writer.close()
         means = self.by_document(sums) / self.by_document(counts).clamp_min(1).unsqueeze(1)
-        found = {"losses": self.by_document(losses).float(), "embeddings": means.float()}
-        self._store("base").put("base", found)
+        found = {"losses": self.by_document(losses).float(), "embeddings": means.float(), "pieces": losses}
+        self._store("base", BY_PIECE).put("base", found)
         return found
 
     def _objective(self, of_odds: bool) -> LanguageModelling:

@@ -18,7 +18,7 @@ from forwardinf_core.audits.tracing.preparation import BATCH_TOKENS, Workplace, 
 from forwardinf_core.audits.tracing.records import TokenShare, TraceScores
 from forwardinf_core.influence.language import IGNORED, LanguageModelling
 from forwardinf_core.influence.language_replay import entering_last_block
-from forwardinf_core.influence.language_scoring import normalised, relative, token_scores
+from forwardinf_core.influence.language_scoring import far_scores, normalised, relative, token_scores
 from forwardinf_core.influence.objective import Batch
 from forwardinf_core.influence.step import take_steps
 from forwardinf_core.influence.update import Update
@@ -74,10 +74,8 @@ def score_texts(
         batches = bounded(kept, place.pieces.lengths, BATCH_TOKENS)
     coded = time.perf_counter()
     per_piece = codes.clone()
-    network = place.network(method)
     for number, positions in enumerate(batches):
-        batch = place.batch_for(method, positions)
-        per_piece[positions] = token_scores(network, batch, update).sum(1)
+        per_piece[positions] = piece_scores(place, method, positions, update)
         report(0.5 + 0.45 * (number + 1) / len(batches), "Scoring the texts")
     passed = time.perf_counter()
     _bring_to_scale(per_piece, codes, torch.from_numpy(exact[place.pieces.document]))
@@ -92,6 +90,14 @@ def score_texts(
         "compare": ended - passed,
     }
     return Scored(scores, update, seconds)
+
+
+def piece_scores(place: Workplace, method: TraceMethod, positions: Sequence[int], update: Update) -> Tensor:
+    """Return the scores of some pieces, (n,) float32: after a long step by one pass, else by two."""
+    batch, network = place.batch_for(method, positions), place.network(method)
+    if method.is_far:
+        return far_scores(network, batch, update, place.piece_losses()[positions]).float()
+    return token_scores(network, batch, update).sum(1)
 
 
 def _bring_to_scale(scores: Tensor, codes: Tensor, passed: Tensor) -> None:
