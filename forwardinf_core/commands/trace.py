@@ -36,7 +36,9 @@ def trace(
         str | None, typer.Option(help="Raw scores summed over tokens (sum) or per token (mean).")
     ] = None,
     direction: Annotated[str | None, typer.Option(help="ascent, descent or central.")] = None,
-    rise: Annotated[float | None, typer.Option(help="How far the step moves the query's log-odds.")] = None,
+    rise: Annotated[
+        float | None, typer.Option(help="How far the step moves the log-odds of a word asked about.")
+    ] = None,
     damping: Annotated[float | None, typer.Option(help="How much the curvature is smoothed.")] = None,
     shortlist: Annotated[
         int | None, typer.Option(help="Texts passed through the model, chosen by codes; 0 = all, as in small corpora.")

@@ -47,9 +47,10 @@ def test_the_model_completes_what_it_was_taught(audit: TracingAudit) -> None:
 
 @pytest.mark.parametrize("name", method_names())
 def test_the_text_that_taught_the_completion_helped_most(audit: TracingAudit, name: str) -> None:
-    found = audit.trace(audit.question(audit.say(PROMPT)), trace_method(name))
+    said = audit.say(PROMPT)
+    found = audit.trace(audit.question(said), trace_method(name))
     assert TEXTS[int(found.helped(1)[0])].startswith("Paris is the capital"), name
-    assert found.rise == pytest.approx(trace_method(name).rise, rel=0.05)
+    assert found.rise == pytest.approx(trace_method(name).rise * len(said.target) ** 0.5, rel=0.05)
 
 
 @pytest.mark.parametrize("name", ["last-block-ekfac", "all-sgd"])

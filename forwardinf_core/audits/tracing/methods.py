@@ -7,6 +7,7 @@ reported on the other (docs/tracing.md).
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
@@ -50,6 +51,7 @@ class TraceMethod:
     """One way to score, with every option that changes a score.
 
     ``relative`` needs a curvature. With ``reduction`` mean a text's score is per token, else summed over its tokens.
+    ``rise`` is how far the step moves the log-odds of a target of one token; those of n tokens move √n times as far.
     """
 
     name: str
@@ -79,10 +81,12 @@ class TraceMethod:
         few = f" Codes choose {self.shortlist:,} texts, which alone pass through the model." if self.shortlist else ""
         return f"{STEPS[self.step][0].upper()}{STEPS[self.step][1:]} on {SCOPES[self.scope]}; {FORMS[self.form]}.{few}"
 
-    def step_options(self) -> StepOptions:
-        """Return how the step is taken."""
+    def step_options(self, n_tokens: float = 1.0) -> StepOptions:
+        """Return how the step is taken for a target of so many tokens, in the mean over the questions."""
         kind: Literal["sgd", "adam", "curvature"] = "curvature" if self.curvature else cast("Literal['sgd']", self.step)
-        return StepOptions(method=kind, direction=self.direction, rise=self.rise, damping=self.damping)
+        return StepOptions(
+            method=kind, direction=self.direction, rise=self.rise * math.sqrt(n_tokens), damping=self.damping
+        )
 
 
 def method_names() -> tuple[str, ...]:

@@ -53,7 +53,8 @@ def step_on(place: Workplace, method: TraceMethod, prompts: Sequence[Prompt], re
     """Return the step that makes the questions' answers less likely."""
     query = place.with_hidden(method, together(prompts))
     curvature = place.curvature(method, report)
-    return take_steps(place.network(method), [query], method.step_options(), curvature)[0]
+    n_tokens = sum(len(prompt.target) for prompt in prompts) / len(prompts)
+    return take_steps(place.network(method), [query], method.step_options(n_tokens), curvature)[0]
 
 
 def score_texts(
