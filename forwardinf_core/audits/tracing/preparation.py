@@ -78,6 +78,7 @@ class _Opened:
     own: dict[str, Tensor] = field(default_factory=dict)
     networks: dict[str, Network] = field(default_factory=dict)
     codes: dict[str, Tensor] = field(default_factory=dict)
+    norms: dict[str, Tensor] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
 
@@ -304,6 +305,17 @@ class Workplace:
         codes, asked = self.codes(method), self.sketch(method).of_change(update.changes)
         parts = [codes[start:stop].float() @ asked for start, stop in slices(len(codes), PIECES_PER_BLOCK)]
         return torch.cat(parts) if parts else torch.zeros(0)
+
+    def code_norms(self, method: TraceMethod) -> Tensor:
+        """Return how strongly each piece moves the model whatever is asked, (n_pieces,): the squares of its code."""
+        codes = self.codes(method)
+        key = self._codes_bound(method).key()
+        with self._opened.lock:
+            if key not in self._opened.norms:
+                blocks = slices(len(codes), PIECES_PER_BLOCK)
+                parts = [codes[start:stop].float().square().sum(1) for start, stop in blocks]
+                self._opened.norms[key] = torch.cat(parts) if parts else torch.zeros(0)
+            return self._opened.norms[key]
 
     def is_ready(self, method: TraceMethod) -> bool:
         """Say whether a query by this method needs nothing but the query's own passes."""

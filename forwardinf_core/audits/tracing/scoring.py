@@ -113,9 +113,11 @@ def _bring_to_scale(scores: Tensor, codes: Tensor, passed: Tensor) -> None:
 def shortlisted(place: Workplace, method: TraceMethod, per_piece: Tensor, words: str) -> NDArray[np.bool_]:
     """Say of each document, (n,), whether it passes through the model: those that codes put at either end, and BM25.
 
-    A tenth of the places is BM25's, so that what states the same thing always has an exact score beside it.
+    Codes' scores are read by the root of the text's self-influence, which they hold too: else long texts come first. A
+    tenth of the places is BM25's, so that what states the same thing always has an exact score beside it.
     """
-    standing = read_as(place, method, place.by_document(per_piece).float()).numpy()
+    own = place.by_document(place.code_norms(method)).float()
+    standing = relative(place.by_document(per_piece).float(), own).numpy()
     bm25 = place.lexical.bm25(words)
     lexical = method.shortlist // 10
     each = (method.shortlist - lexical) // 2
