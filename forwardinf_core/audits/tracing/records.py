@@ -78,8 +78,8 @@ class Trace:
             return ""
         return (
             f"Only {passed:,} of {all_texts:,} texts passed through the model. Where it was measured, such a "
-            "choice held eight of the ten that helped most, and two of the ten that hurt most; trace --shortlist 0 passes "
-            "every text."
+            "choice held eight of the ten that helped most, and two of the ten that hurt most; "
+            "trace --shortlist 0 passes every text."
         )
 
     def helped(self, count: int) -> NDArray[np.int64]:
