@@ -37,7 +37,7 @@ PASSES_OF_GRADIENTS: dict[LanguageScope, float] = {
 }
 READS = {"ekfac": 1.5, "diagonal": 1.0}  # of the texts a curvature samples, each with gradients
 PASSES_OF_BASE = 1.2
-PASSES_OF_SCORING = {False: 2.7, True: 1.6}  # by one side or both, and the comparisons; True: after a long step
+PASSES_OF_SCORING = {False: 2.7, True: 1.2}  # by one side or both, and the comparisons; True: after a long step
 LOGITS_AT_ONCE = 5  # times the logits of a batch: what a forward and a backward pass keep of them
 
 
