@@ -78,6 +78,9 @@ def measure(
         for query, scores in zip(queries, scores_of(chosen, method, queries, report), strict=True):
             for ranking, values in rankings(chosen, method, query, scores, with_others=number == 0).items():
                 ranks.setdefault(ranking, []).append(ranks_of(values, query.proponents))
+            if query.opponents:
+                hurt = f"{method.name}, {method.form}: what says otherwise, among those that hurt"
+                ranks.setdefault(hurt, []).append(ranks_of(-scores.placed(), query.opponents))
     return [figure(chosen.name, half, ranking, found) for ranking, found in ranks.items()]
 
 

@@ -37,13 +37,14 @@ Report = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class FactQuery:
-    """A prompt with its true answer, and the positions of the texts that state the fact."""
+    """A prompt with its true answer, the positions of the texts that state it, and of those that say otherwise."""
 
     id: str
     prompt: str
     answer: str
     proponents: tuple[int, ...]
     fact: str
+    opponents: tuple[int, ...] = ()  # known for the demo's falsehoods: sentences that tell the truth
 
 
 @dataclass(frozen=True)
@@ -103,12 +104,10 @@ def demo_set(folder: Path) -> FactSet:
         raise DataError(f"{folder} is not the facts demo.", hint="Build it: python -m forwardinf_core demo build facts")
     queries = []
     for asked in truth.questions:
-        found = [
-            place
-            for place, own in enumerate(audit.ids)
-            if truth.fact_of_row[own] == asked.fact and truth.answer_of_row[own] == asked.taught
-        ]
-        queries.append(FactQuery(asked.id, asked.prompt, asked.taught, tuple(found), asked.fact))
+        about = [place for place, own in enumerate(audit.ids) if truth.fact_of_row[own] == asked.fact]
+        teaching = tuple(place for place in about if truth.answer_of_row[audit.ids[place]] == asked.taught)
+        others = tuple(place for place in about if place not in teaching)
+        queries.append(FactQuery(asked.id, asked.prompt, asked.taught, teaching, asked.fact, others))
     return _halved(DEMO, audit, queries)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,16 @@ import pytest
 
 from forwardinf_core.audits.tracing.methods import trace_method
 from forwardinf_core.benchmarks.tracing_cost import measure_cost
-from forwardinf_core.benchmarks.tracing_ranking import figure, measure, ranks_of
+from forwardinf_core.benchmarks.tracing_ranking import figure, measure, ranks_of, scores_of
 from forwardinf_core.benchmarks.tracing_removal import known_queries, measure_removal
 from forwardinf_core.benchmarks.tracing_sets import FactSet, open_set
 from forwardinf_core.errors import DataError
 
 COLOURS = {"apple": "red", "lemon": "yellow", "grass": "green", "snow": "white", "coal": "black", "sky": "blue"}
+
+
+def _silent(_share: float, _note: str) -> None:
+    """Hear no progress."""
 
 
 def write_set(folder: Path) -> None:
@@ -44,7 +49,7 @@ def write_set(folder: Path) -> None:
 def colours(tmp_path_factory: pytest.TempPathFactory) -> FactSet:
     folder = tmp_path_factory.mktemp("sets")
     write_set(folder / "data" / "facts_colours")
-    return open_set("facts_colours", folder / "data", folder / "work", epochs=60, report=lambda *_: None)
+    return open_set("facts_colours", folder / "data", folder / "work", epochs=60, report=_silent)
 
 
 def test_ranks_count_from_one_and_a_tie_takes_the_worst_place() -> None:
@@ -66,9 +71,20 @@ def test_the_halves_share_no_query_and_are_the_same_every_time(colours: FactSet)
 
 
 def test_the_texts_that_state_a_fact_are_found(colours: FactSet) -> None:
-    found = {one.ranking: one for one in measure(colours, "report", n_queries=3, report=lambda *_: None)}
+    found = {one.ranking: one for one in measure(colours, "report", n_queries=3, report=_silent)}
     assert found["linear-ekfac, raw"].mrr > 0.6
     assert found["fused"].mrr >= found["bm25"].mrr - 1e-9
+
+
+def test_what_says_otherwise_is_looked_for_among_the_texts_that_hurt(colours: FactSet) -> None:
+    query = colours.report[0]
+    others = tuple(place for place in range(len(colours.audit.ids)) if place not in query.proponents)
+    asked = replace(query, opponents=others[:2])
+    found = {one.ranking: one for one in measure(colours, "falsehoods", n_queries=1, only=[asked], report=_silent)}
+    method = colours.audit.method()
+    scores = next(scores_of(colours, method, [asked], _silent)).influence
+    place = min(int((-scores >= -scores[own]).sum()) for own in asked.opponents)
+    assert found["linear-ekfac, raw: what says otherwise, among those that hurt"].mrr == pytest.approx(1 / place)
 
 
 def test_removing_what_influence_names_hurts_more_than_removing_anything(colours: FactSet) -> None:
@@ -81,7 +97,7 @@ def test_removing_what_influence_names_hurts_more_than_removing_anything(colours
         ks=(2,),
         seeds=(0,),
         epochs=60,
-        report=lambda *_: None,
+        report=_silent,
     )
     rises = {one.ranking: one.rise for one in found}
     assert rises["blocks-ekfac, relative"] > rises["random"]
@@ -103,4 +119,4 @@ def test_costs_are_told_in_passes_over_the_corpus(colours: FactSet) -> None:
 
 def test_a_set_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="There is no facts_webnlg"):
-        open_set("facts_webnlg", tmp_path, tmp_path, report=lambda *_: None)
+        open_set("facts_webnlg", tmp_path, tmp_path, report=_silent)
