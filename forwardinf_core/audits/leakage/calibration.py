@@ -17,7 +17,7 @@ from torch import Tensor
 from forwardinf_core.audits.context import Context
 from forwardinf_core.audits.leakage.fusion import RIVALS, Check, Fusion, fit_confidence, fit_weights, sigmoid
 from forwardinf_core.audits.leakage.medium import Medium, medium_of
-from forwardinf_core.audits.leakage.signals import Spaces, likeness, query_block
+from forwardinf_core.audits.leakage.signals import Spaces, likeness, query_block, standing_out
 from forwardinf_core.audits.leakage.traces import Describe, Traces
 from forwardinf_core.datasets.rows import DataRows
 from forwardinf_core.influence.network import slices
@@ -59,9 +59,13 @@ class Planted:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The fusion, what it was worth on the other half, and how each signal did there alone (top-1 by name)."""
+    """The fusion, what it was worth on the other half, and how each signal did there alone (top-1 by name).
+
+    ``joining`` is another one, of how far rows stand out from the last row kept, which finds families.
+    """
 
     fusion: Fusion
+    joining: Fusion
     check: Check
     alone: dict[str, float]
 
@@ -102,35 +106,42 @@ def calibrate(spaces: Spaces, planted: Planted, medium: Medium) -> Calibration:
     teaches = (np.arange(len(planted.origin)) // len(medium.kinds)) % 2 == 0  # every kind in both halves
     compared = _compare(spaces, planted, medium)
     usable = (planted.origin >= 0) | ~compared.has_twin
-    first = teaches & usable
-    pairs = first & (planted.origin >= 0)
-    features = np.concatenate([compared.own[pairs], compared.rivals[pairs].reshape(-1, compared.own.shape[1])])
-    is_origin = np.arange(len(features)) < pairs.sum()
-    weights = fit_weights(features, is_origin)
-    best = _best(compared, weights)
-    fusion = fit_confidence(weights, best[first], planted.origin[first] >= 0)
-    rest = ~teaches & usable
+    first, rest = teaches & usable, ~teaches & usable
+    fusion, evidence = _learned(compared.near, planted.origin >= 0, first)
     return Calibration(
-        fusion, _check(fusion, planted, compared, best, rest, medium.kinds), _alone(spaces, planted, compared, rest)
+        fusion,
+        _learned(compared.far, planted.origin >= 0, first)[0],
+        _check(fusion, planted, evidence, rest, medium.kinds),
+        _alone(spaces, planted, compared, rest),
     )
+
+
+def _learned(
+    features: NDArray[np.float32], is_copy: NDArray[np.bool_], rows: NDArray[np.bool_]
+) -> tuple[Fusion, NDArray[np.float64]]:
+    """Return the fusion learned on some queries, and the evidence of all pairs, features (p, 1 + RIVALS, 2 s)."""
+    origins, rivals = features[rows & is_copy, :1], features[rows & is_copy, 1:]
+    pairs = np.concatenate([part.reshape(-1, features.shape[2]) for part in (origins, rivals)])
+    weights = fit_weights(pairs, np.arange(len(pairs)) < len(origins))
+    evidence: NDArray[np.float64] = features @ np.asarray(weights)
+    return fit_confidence(weights, evidence.max(1)[rows], is_copy[rows]), evidence
 
 
 @dataclass(frozen=True, eq=False)
 class _Compared:
-    own: NDArray[np.float32]  # (p, 2 s) features of the origin; of the first rival where there is none
-    rivals: NDArray[np.float32]  # (p, RIVALS, 2 s) features of the nearest other rows
+    near: NDArray[np.float32]  # (p, 1 + RIVALS, 2 s) features of the origin (or first rival) and the nearest other rows
+    far: NDArray[np.float32]  # the same rows, standing out from the last row kept
     has_twin: NDArray[np.bool_]
     first: NDArray[np.bool_]  # (p, s) the origin is nearest by each signal alone
 
 
 def _compare(spaces: Spaces, planted: Planted, medium: Medium) -> _Compared:
-    own, rivals, twins, firsts = [], [], [], []
+    near, far, twins, firsts = [], [], [], []
     step = query_block(spaces)
     for start, stop in slices(len(planted.origin), step):
         itself, origin = torch.from_numpy(planted.itself[start:stop]), torch.from_numpy(planted.origin[start:stop])
         turned = None if planted.mirrored is None else planted.mirrored.rows(start, stop)
         found = likeness(spaces, planted.queries.rows(start, stop), turned, excluded=itself)
-        features = found.features()
         row = torch.arange(stop - start)
         overall = found.values.sum(0)
         names = spaces.names
@@ -139,34 +150,25 @@ def _compare(spaces: Spaces, planted: Planted, medium: Medium) -> _Compared:
         nearest = found.values[:, row, origin.clamp_min(0)]  # (s, q)
         firsts.append((found.values <= nearest.unsqueeze(2)).all(2).T & (origin >= 0).unsqueeze(1))
         overall[row[origin >= 0], origin[origin >= 0]] = -torch.inf
-        near = overall.topk(min(RIVALS, overall.shape[1] - 1), dim=1).indices
-        rivals.append(features[row.unsqueeze(1), near])
-        own.append(features[row, torch.where(origin >= 0, origin, near[:, 0])])
-    return _Compared(
-        torch.cat(own).numpy(), torch.cat(rivals).numpy(), torch.cat(twins).numpy(), torch.cat(firsts).numpy()
-    )
-
-
-def _best(compared: _Compared, weights: tuple[float, ...]) -> NDArray[np.float64]:
-    """Return the evidence of each query's best row, among the origin and its rivals."""
-    values = np.asarray(weights)
-    found: NDArray[np.float64] = np.maximum(compared.own @ values, (compared.rivals @ values).max(1))
-    return found
+        rivals = overall.topk(min(RIVALS, overall.shape[1] - 1), dim=1).indices
+        first = torch.where(origin >= 0, origin, rivals[:, 0]).unsqueeze(1)
+        values = found.of_rows(torch.cat([first, rivals], dim=1))
+        near.append(standing_out(values, found.nearest.crowd()))
+        far.append(standing_out(values, found.nearest.far()))
+    return _Compared(*(torch.cat(parts).numpy() for parts in (near, far, twins, firsts)))
 
 
 def _check(
     fusion: Fusion,
     planted: Planted,
-    compared: _Compared,
-    best: NDArray[np.float64],
+    evidence: NDArray[np.float64],
     rows: NDArray[np.bool_],
     kinds: tuple[str, ...],
 ) -> Check:
-    is_copy = planted.origin >= 0
+    is_copy, best = planted.origin >= 0, evidence.max(1)
     sure = sigmoid(fusion.log_odds(best))
     said = sure >= 0.5
-    own = compared.own @ np.asarray(fusion.weights)
-    right = is_copy & (own >= best)
+    right = is_copy & (evidence[:, 0] >= best)
     weight = np.where(is_copy, 0.5 / max((is_copy & rows).sum(), 1), 0.5 / max((~is_copy & rows).sum(), 1))
     hits, alarms = (weight * (said & is_copy & rows)).sum(), (weight * (said & ~is_copy & rows)).sum()
     by_kind = {

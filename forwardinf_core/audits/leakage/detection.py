@@ -6,7 +6,7 @@ for each test row and the groups, and is read back as long as model, rows and op
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -20,9 +20,9 @@ from forwardinf_core.audits.leakage.calibration import Calibration, Planted, cal
 from forwardinf_core.audits.leakage.checks import check_rows
 from forwardinf_core.audits.leakage.fitted import spaces_of
 from forwardinf_core.audits.leakage.fusion import Fusion, confidence, estimated_prior
-from forwardinf_core.audits.leakage.groups import find_groups
+from forwardinf_core.audits.leakage.groups import edges_within, families_of, find_groups
 from forwardinf_core.audits.leakage.medium import GREY, HASH, Medium, medium_of
-from forwardinf_core.audits.leakage.signals import Spaces, likeness, query_block
+from forwardinf_core.audits.leakage.signals import Nearest, Spaces, likeness, placed, query_block, standing_out
 from forwardinf_core.audits.leakage.traces import Traces, described, describer_of
 from forwardinf_core.audits.leakage.twins import identical_rows
 from forwardinf_core.audits.leakage.verdicts import verdict_of
@@ -37,7 +37,7 @@ from forwardinf_core.store.binding import Binding, Option
 from forwardinf_core.store.runs import RunRecord, find_run, save_run
 
 KIND = "leakage"
-VERSION = 4  # rises when the same options would give other records
+VERSION = 5  # rises when the same options would give other records
 KEPT = 5  # training rows kept for each test row, the likeliest first
 
 
@@ -51,13 +51,26 @@ class LeakageOptions:
 
 @dataclass(frozen=True)
 class Searched:
-    """The best training rows of a block of queries. ``rows`` (q, k); ``values`` (q, k, 2 s): their signals."""
+    """The best training rows of a block of queries. ``rows`` (q, k); ``values`` (q, k, s): their signals.
+
+    ``near`` and ``near_rows`` (q, s, f): the nearest rows by each signal, from which the best are to stand out.
+    """
 
     rows: Tensor
     values: Tensor
+    near: Tensor
+    near_rows: Tensor
     mirrored: Tensor  # (q, k, s) bool
     influence: Tensor  # (q, k), NaN without a head
     cosine: Tensor
+
+    @property
+    def nearest(self) -> Nearest:
+        return Nearest(self.near, self.near_rows)
+
+    def features(self, families: Tensor | None = None) -> Tensor:
+        """Return (q, k, 2 s): the signals, and how far each stands out, each family counted once."""
+        return standing_out(self.values, self.nearest.crowd(families))
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what a chunk holds."""
@@ -99,8 +112,14 @@ def _detect(audit: Audit, place: Workplace, context: JobContext, options: Leakag
     with clock.phase("search"):
         found = _search_all(audit, spaces, calibration, head, (train, test, mirrored), context)
     with clock.phase("groups"):
-        frame, prior = _pairs(audit, medium, spaces, calibration, found)
-        groups = find_groups(audit, spaces, calibration.fusion, prior, (train, test), frame, context.report)
+        joining, share = calibration.joining, _share(calibration.fusion, found.features())
+        note = "Looking for duplicates among the {} rows"
+        within_train = edges_within(spaces, joining, share, train, context.report, note.format("training"))
+        features = found.features(families_of(within_train, len(train)))
+        frame, prior = _pairs(audit, medium, spaces.names, calibration.fusion, found, features)
+        own, far = placed(spaces.spaces, test), found.nearest.far()
+        within_test = edges_within(own, joining, prior, test, context.report, note.format("test"), far)
+        groups = find_groups(audit, frame, within_train, within_test)
     summary: dict[str, Option] = {
         "prior": prior,
         "check": asdict(calibration.check),
@@ -163,12 +182,13 @@ def _search_all(
 def search(spaces: Spaces, calibration: Calibration, queries: Traces, mirrored: Traces | None) -> Searched:
     """Return the likeliest training rows of each query by the fused evidence."""
     found = likeness(spaces, queries, mirrored)
-    features = found.features()
-    evidence = calibration.fusion.evidence(features)  # (q, n)
+    evidence = calibration.fusion.evidence(found.features())  # (q, n)
     rows = evidence.topk(min(KEPT, evidence.shape[1]), dim=1).indices
     query = torch.arange(len(rows)).unsqueeze(1)
     unknown = torch.full(rows.shape, torch.nan)
-    return Searched(rows, features[query, rows], found.mirrored.permute(1, 2, 0)[query, rows], unknown, unknown)
+    turned = found.mirrored.permute(1, 2, 0)[query, rows]
+    near = found.nearest
+    return Searched(rows, found.of_rows(rows), near.values, near.rows, turned, unknown, unknown)
 
 
 def with_influence(
@@ -186,26 +206,27 @@ def with_influence(
         rows = found.rows[number]
         influence[number] = head.on_rows(features[rows], labels[rows], solved[number : number + 1])[0]
     size = (own[found.rows] * itself.unsqueeze(1)).sqrt().clamp_min(torch.finfo(torch.float32).tiny)
-    return Searched(found.rows, found.values, found.mirrored, influence, influence / size)
+    return replace(found, influence=influence, cosine=influence / size)
+
+
+def _share(fusion: Fusion, features: Tensor) -> float:
+    """Return the estimated share of queries that have a copy, features (q, k, 2 s), the likeliest row first."""
+    return estimated_prior(fusion.log_odds(fusion.evidence(features[:, 0]).double().numpy()))
 
 
 def _pairs(
-    audit: Audit, medium: Medium, spaces: Spaces, calibration: Calibration, found: Searched
+    audit: Audit, medium: Medium, names: tuple[str, ...], fusion: Fusion, found: Searched, features: Tensor
 ) -> tuple[pd.DataFrame, float]:
     """Return a record for each test row and rank (rank 0 the best), and the estimated share of leaked rows."""
-    names = spaces.names
-    evidence = calibration.fusion.evidence(found.values).double().numpy()  # (q, k)
-    odds = calibration.fusion.log_odds(evidence)
-    prior = estimated_prior(odds[:, 0])
-    sure = confidence(odds, prior)
-    alike = found.values[:, :, : len(names)].numpy()
-    twins = identical_rows(audit.test, audit.train, found.rows.numpy(), alike, names)
+    prior = _share(fusion, features)
+    sure = confidence(fusion.log_odds(fusion.evidence(features).double().numpy()), prior)  # (q, k)
+    twins = identical_rows(audit.test, audit.train, found.rows.numpy(), found.values.numpy(), names)
     records = []
     for query in range(len(found.rows)):
         order = sorted(range(found.rows.shape[1]), key=lambda rank: not twins[query, rank])  # stable: twins first
         for rank, place in enumerate(order):
             likes = {name: float(found.values[query, place, number]) for number, name in enumerate(names)}
-            leads = {name: float(found.values[query, place, len(names) + n]) for n, name in enumerate(names)}
+            leads = {name: float(features[query, place, len(names) + n]) for n, name in enumerate(names)}
             score = 1.0 if twins[query, place] else float(sure[query, place])
             records.append(
                 {

@@ -34,8 +34,9 @@ class Pair:
     """A query and the training row most like a copy of it.
 
     ``score`` is the probability that it is one. ``signals``: likeness by signal, −1 to 1. ``stands_out``: the same,
-    less that of the query's tenth nearest row. ``influence`` is that of the training row on the query through the
-    head, positive = helped; ``influence_cosine`` the same divided by both rows' own; NaN where there is no head.
+    less that of the query's tenth nearest row, a family of copies counted as one. ``influence`` is that of the training
+    row on the query through the head, positive = helped; ``influence_cosine`` the same divided by both rows' own; NaN
+    where there is no head.
     """
 
     query: str

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import cast
 
-import numpy as np
+import torch
 
 from forwardinf_core.audits.audit import Audit
 from forwardinf_core.audits.context import AtOnce
 from forwardinf_core.audits.leakage.detection import fusion_of, is_mirrored
 from forwardinf_core.audits.leakage.fitted import spaces_of
 from forwardinf_core.audits.leakage.fusion import confidence
+from forwardinf_core.audits.leakage.groups import families_in
 from forwardinf_core.audits.leakage.medium import medium_of
 from forwardinf_core.audits.leakage.records import Pair
-from forwardinf_core.audits.leakage.signals import likeness
+from forwardinf_core.audits.leakage.signals import likeness, standing_out
 from forwardinf_core.audits.leakage.traces import Traces, described, describer_of
 from forwardinf_core.audits.leakage.verdicts import verdict_of
 from forwardinf_core.datasets.rows import UNLABELLED
@@ -32,11 +33,13 @@ def search_one(audit: Audit, record: RunRecord, query: str) -> Pair:
     evidence = fusion.evidence(found.features())[0]
     train = int(evidence.argmax())
     names = spaces.names
+    crowd = found.nearest.crowd(families_in(record.frame("groups"), len(audit.train)))
     (identical,) = item.same_as(medium.taken(audit.train, [train]))
-    odds = fusion.log_odds(np.asarray([float(evidence[train])]))
+    best = fusion.evidence(standing_out(found.of_rows(torch.tensor([[train]])), crowd))
+    odds = fusion.log_odds(best[0].double().numpy())
     score = 1.0 if identical else float(confidence(odds, float(cast("float", record.summary["prior"])))[0])
     signals = {name: float(found.values[number, 0, train]) for number, name in enumerate(names)}
-    leads = {name: signals[name] - float(found.crowd[number, 0]) for number, name in enumerate(names)}
+    leads = {name: signals[name] - float(crowd[0, number]) for number, name in enumerate(names)}
     return Pair(
         query=query,
         train=train,
