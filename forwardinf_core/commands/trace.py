@@ -41,7 +41,7 @@ def trace(
     ] = None,
     damping: Annotated[float | None, typer.Option(help="How much the curvature is smoothed.")] = None,
     shortlist: Annotated[
-        int | None, typer.Option(help="Texts passed through the model, chosen by codes; 0 = all, as in small corpora.")
+        int | None, typer.Option(help="Texts that pass through the model; 0 = all, as in small corpora.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Texts shown at each end.")] = 10,
     by: Annotated[str | None, typer.Option(help="A column: sums of the scores of its groups too.")] = None,

@@ -11,7 +11,7 @@ import torch
 
 from forwardinf_core.audits.tracing.audit import TracingAudit
 from forwardinf_core.audits.tracing.methods import SHORTLIST, WHOLE_TOKENS, trace_method, usual_method
-from forwardinf_core.audits.tracing.scoring import score_texts, shortlisted, step_on
+from forwardinf_core.audits.tracing.scoring import score_texts, shortlisted, step_on, taken_in_turn
 from forwardinf_core.errors import AuditError
 from forwardinf_core.influence.language_sketch import drawn_sketch
 from forwardinf_core.projects.language import open_language_project
@@ -58,18 +58,30 @@ def test_random_signs_keep_products_on_average(audit: TracingAudit) -> None:
     torch.testing.assert_close(torch.stack(norms).mean(0), own, rtol=0.25, atol=0)
 
 
-def test_a_shortlist_holds_both_ends_and_what_states_the_same(audit: TracingAudit, tmp_path: Path) -> None:
+def test_a_shortlist_holds_what_codes_words_and_hidden_states_name_first(audit: TracingAudit, tmp_path: Path) -> None:
     method = trace_method("blocks-ekfac", shortlist=4)
     prompts = audit._prompts(audit.question(audit.say(PROMPT)))
     few = score_texts(audit.place, method, prompts, PROMPT).scores
     every = score_texts(audit.place, replace(method, shortlist=0), prompts, PROMPT).scores
     assert every.exact.all()
-    assert 2 <= few.exact.sum() <= 4
+    assert few.exact.sum() == 4
     np.testing.assert_allclose(few.influence[few.exact], every.influence[few.exact], rtol=1e-3, atol=1e-6)
     assert few.influence.argmax() == every.influence.argmax()
     assert TEXTS[int(few.influence.argmax())].startswith("Paris is the capital")
-    lexical = shortlisted(audit.place, replace(method, shortlist=10), torch.zeros(len(audit.place.pieces)), "Oxygen")
-    assert lexical[TEXTS.index("Oxygen has the symbol O.")]
+    nothing = np.zeros(len(TEXTS), np.float32)
+    for place in (0, 1):
+        beside = [nothing, nothing]
+        beside[place] = np.array([text == "Oxygen has the symbol O." for text in TEXTS], np.float32)
+        chosen = shortlisted(audit.place, method, torch.zeros(len(audit.place.pieces)), beside)
+        assert chosen[TEXTS.index("Oxygen has the symbol O.")]
+
+
+def test_orders_take_their_next_in_turn_until_the_list_is_full() -> None:
+    orders = [np.array([0, 1, 2, 3, 4]), np.array([1, 0, 4, 2, 3]), np.array([4, 3, 2, 1, 0])]
+    assert np.flatnonzero(taken_in_turn(orders, 2)).tolist() == [0, 1]
+    assert np.flatnonzero(taken_in_turn(orders, 3)).tolist() == [0, 1, 4]
+    assert np.flatnonzero(taken_in_turn(orders, 4)).tolist() == [0, 1, 3, 4]
+    assert taken_in_turn(orders, 9).all()
 
 
 def test_only_texts_that_passed_through_the_model_are_called_helpful(audit: TracingAudit) -> None:

@@ -30,7 +30,7 @@ from forwardinf_core.store.binding import Binding, Option
 from forwardinf_core.store.runs import RunRecord, find_run, open_run, save_run
 
 KIND = "trace"
-VERSION = 3  # rises when the same options would give other scores
+VERSION = 4  # rises when the same options would give other scores
 UPDATES_KEPT = 16
 QUICK_TOKENS = 3_000_000  # tokens of a corpus that are scored while a person waits
 COLUMNS = ("influence", "raw", "bm25", "embedding", "overlap", "fused", "loss", "strongest", "exact")

@@ -63,7 +63,7 @@ class TraceMethod:
     rise: float = 0.01
     reduction: Reduction = "sum"
     fisher_texts: int = 2_000
-    shortlist: int = 0  # texts that are passed through the model, chosen by short codes; 0 = all
+    shortlist: int = 0  # texts that pass through the model, the first by codes, BM25 and likeness; 0 = all
 
     @property
     def curvature(self) -> Literal["diagonal", "ekfac"] | None:
@@ -78,7 +78,9 @@ class TraceMethod:
     @property
     def words(self) -> str:
         """The method in words."""
-        few = f" Codes choose {self.shortlist:,} texts, which alone pass through the model." if self.shortlist else ""
+        few = ""
+        if self.shortlist:
+            few = f" Of all texts {self.shortlist:,} pass through the model: the first by codes, BM25 and likeness."
         return f"{STEPS[self.step][0].upper()}{STEPS[self.step][1:]} on {SCOPES[self.scope]}; {FORMS[self.form]}.{few}"
 
     def step_options(self, n_tokens: float = 1.0) -> StepOptions:

@@ -66,11 +66,13 @@ def score_texts(
     prepared = time.perf_counter()
     update = step_on(place, method, prompts)
     stepped = time.perf_counter()
+    bm25, embedding = place.lexical.bm25(words), alike(place, prompts)
+    compared = time.perf_counter()
     exact = np.ones(place.pieces.n_documents, np.bool_)
     batches, codes = place.batches, torch.zeros(len(place.pieces))
     if method.shortlist and method.shortlist < place.pieces.n_documents:
         codes = place.coded_scores(method, update)
-        exact = shortlisted(place, method, codes, words)
+        exact = shortlisted(place, method, codes, (bm25, embedding))
         kept = np.flatnonzero(exact[place.pieces.document]).tolist()
         batches = bounded(kept, place.pieces.lengths, BATCH_TOKENS)
     coded = time.perf_counter()
@@ -80,15 +82,27 @@ def score_texts(
         report(0.5 + 0.45 * (number + 1) / len(batches), "Scoring the texts")
     passed = time.perf_counter()
     _bring_to_scale(per_piece, codes, torch.from_numpy(exact[place.pieces.document]))
-    scores = _standing(place, method, prompts, per_piece, words, exact)
+    change = place.by_document(per_piece).float()
+    influence = read_as(place, method, change).numpy().astype(np.float32)
+    scores = TraceScores(
+        influence=influence,
+        raw=change.numpy().astype(np.float32),
+        bm25=bm25,
+        embedding=embedding,
+        overlap=place.lexical.overlap(words),
+        fused=fused(bm25, influence, embedding),
+        loss=place.base()[0].numpy(),
+        strongest=strongest_passages(place, per_piece),
+        exact=exact,
+    )
     report(1.0, "Done")
     ended = time.perf_counter()
     seconds = {
         "prepare": prepared - started,
         "step": stepped - prepared,
-        "codes": coded - stepped,
+        "codes": coded - compared,
         "pass": passed - coded,
-        "compare": ended - passed,
+        "compare": ended - passed + compared - stepped,
     }
     return Scored(scores, update, seconds)
 
@@ -110,22 +124,28 @@ def _bring_to_scale(scores: Tensor, codes: Tensor, passed: Tensor) -> None:
     scores[~passed] *= slope.clamp_min(0)
 
 
-def shortlisted(place: Workplace, method: TraceMethod, per_piece: Tensor, words: str) -> NDArray[np.bool_]:
-    """Say of each document, (n,), whether it passes through the model: those that codes put at either end, and BM25.
+def shortlisted(
+    place: Workplace, method: TraceMethod, per_piece: Tensor, beside: Sequence[NDArray[np.float32]]
+) -> NDArray[np.bool_]:
+    """Say of each document, (n,), whether it passes through the model: codes and others ``beside`` name them in turn.
 
-    Codes' scores are read by the root of the text's self-influence, which they hold too: else long texts come first. A
-    tenth of the places is BM25's, so that what states the same thing always has an exact score beside it.
+    Codes' scores are read by the root of the text's self-influence, which they hold too: else long texts come first.
+    They tell the limit of a short step. What hurts after a long one says another answer of the same thing, and is found
+    by BM25 and likeness (docs/tracing.md).
     """
     own = place.by_document(place.code_norms(method)).float()
     standing = relative(place.by_document(per_piece).float(), own).numpy()
-    bm25 = place.lexical.bm25(words)
-    lexical = method.shortlist // 10
-    each = (method.shortlist - lexical) // 2
-    order = np.argsort(standing, kind="stable")
-    chosen = np.zeros(len(standing), np.bool_)
-    for best in (order[:each], order[len(order) - each :], np.argsort(-bm25, kind="stable")[:lexical]):
-        chosen[best] = True
-    return chosen
+    return taken_in_turn([np.argsort(-values, kind="stable") for values in (standing, *beside)], method.shortlist)
+
+
+def taken_in_turn(orders: Sequence[NDArray[np.int64]], count: int) -> NDArray[np.bool_]:
+    """Say of each of n places, (n,), whether it is taken when several orders of all (n,) take their next in turn."""
+    earliest = np.full(len(orders[0]), len(orders) * len(orders[0]), np.int64)
+    for turn, order in enumerate(orders):
+        earliest[order] = np.minimum(earliest[order], np.arange(len(order)) * len(orders) + turn)
+    taken = np.zeros(len(earliest), np.bool_)
+    taken[np.argsort(earliest, kind="stable")[:count]] = True
+    return taken
 
 
 def read_as(place: Workplace, method: TraceMethod, change: Tensor) -> Tensor:
@@ -200,33 +220,6 @@ def shares_of(said: str, places: Sequence[tuple[int, int]], scores: NDArray[np.f
     return tuple(shares)
 
 
-def _standing(
-    place: Workplace,
-    method: TraceMethod,
-    prompts: Sequence[Prompt],
-    per_piece: Tensor,
-    words: str,
-    exact: NDArray[np.bool_],
-) -> TraceScores:
-    losses, embeddings = place.base()
-    change = place.by_document(per_piece).float()
-    influence = read_as(place, method, change).numpy().astype(np.float32)
-    asked = np.mean([embedding_of(place, prompt) for prompt in prompts], axis=0)
-    bm25 = place.lexical.bm25(words)
-    alike = likeness(embeddings.numpy(), asked.astype(np.float32))
-    return TraceScores(
-        influence=influence,
-        raw=change.numpy().astype(np.float32),
-        bm25=bm25,
-        embedding=alike,
-        overlap=place.lexical.overlap(words),
-        fused=fused(bm25, influence, alike),
-        loss=losses.numpy(),
-        strongest=strongest_passages(place, per_piece),
-        exact=exact,
-    )
-
-
 def strongest_passages(place: Workplace, per_piece: Tensor) -> NDArray[np.int64]:
     """Return the first token of each document's piece that moved most, (n,); 0 where it has none."""
     pieces = place.pieces
@@ -234,6 +227,12 @@ def strongest_passages(place: Workplace, per_piece: Tensor) -> NDArray[np.int64]
     order = np.argsort(per_piece.abs().numpy(), kind="stable")  # the strongest comes last and stays
     found[pieces.document[order]] = pieces.start[order]
     return found
+
+
+def alike(place: Workplace, prompts: Sequence[Prompt]) -> NDArray[np.float32]:
+    """Return the likeness of every document's mean hidden state to that of the questions, (n,)."""
+    asked = np.mean([embedding_of(place, prompt) for prompt in prompts], axis=0)
+    return likeness(place.base()[1].numpy(), asked.astype(np.float32))
 
 
 def embedding_of(place: Workplace, prompt: Prompt) -> NDArray[np.float32]:
