@@ -111,4 +111,4 @@ def test_codes_are_kept_and_the_method_is_ready_only_with_them(audit: TracingAud
     assert not audit.place.is_ready(method)
     audit.place.prepare(method)
     assert audit.place.is_ready(method)
-    assert audit.place.codes(method).shape[0] == len(audit.place.pieces)
+    assert len(audit.place.codes(method).values) == len(audit.place.pieces)

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from forwardinf_core.audits.tracing.codes import TextCodes
 from forwardinf_core.audits.tracing.lexical import LexicalIndex
 from forwardinf_core.audits.tracing.methods import TraceMethod
 from forwardinf_core.errors import ModelError
@@ -26,10 +27,8 @@ from forwardinf_core.influence.language_curvature import LanguageCurvature, fit_
 from forwardinf_core.influence.language_head import HeadApart, LanguageHead, entering_head
 from forwardinf_core.influence.language_parts import Matrix, embedding_matrix, matrices_of, names_in
 from forwardinf_core.influence.language_replay import HIDDEN, ReplayNetwork, entering_last_block
-from forwardinf_core.influence.language_sketch import SIDE, Sketch, drawn_sketch
-from forwardinf_core.influence.network import FullNetwork, Network, RestrictedNetwork, slices
+from forwardinf_core.influence.network import FullNetwork, Network, RestrictedNetwork
 from forwardinf_core.influence.objective import Batch
-from forwardinf_core.influence.update import Update
 from forwardinf_core.models.language import LanguageModel
 from forwardinf_core.models.language_text import Pieces, pieces_of
 from forwardinf_core.models.language_training import bounded
@@ -42,7 +41,6 @@ BATCH_TOKENS = 2_048
 GRADIENT_NUMBERS = 1 << 24  # numbers of per-text gradients of one matrix at a time: 64 MiB
 HIDDEN_BOUND = 2 << 30  # bytes of disk
 TOKENS_PER_BLOCK = 16_384
-PIECES_PER_BLOCK = 2_048  # of the codes
 VERSION = 2  # rises when the same options would give other numbers
 SEED = 0
 BY_PIECE: dict[str, Option] = {"losses": "of pieces"}
@@ -77,8 +75,7 @@ class _Opened:
     curvatures: dict[str, LanguageCurvature] = field(default_factory=dict)
     own: dict[str, Tensor] = field(default_factory=dict)
     networks: dict[str, Network] = field(default_factory=dict)
-    codes: dict[str, Tensor] = field(default_factory=dict)
-    norms: dict[str, Tensor] = field(default_factory=dict)
+    codes: dict[str, TextCodes] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
 
@@ -261,61 +258,20 @@ class Workplace:
                 self._opened.own[key] = kept["own"]
             return self._opened.own[key]
 
-    def sketch(self, method: TraceMethod) -> Sketch:
-        """Return how codes of this method are made."""
-        curvature = self.curvature(method)
-        assert curvature is not None
-        n_matrices = len(curvature.parts)
-        side = SIDE
-        while side > 4 and len(self.pieces) * n_matrices * side * side * 2 > self.hidden_bound:
-            side -= 4
-        return drawn_sketch(curvature, damping=method.damping, side=side, seed=SEED)
-
-    def codes(self, method: TraceMethod, report: Report = silent) -> Tensor:
-        """Return the codes of all pieces, memory-mapped, (n_pieces, size) float16; made where they are missing."""
-        sketch = self.sketch(method)
-        bound = self._codes_bound(method)
-        folder = self.caches / f"trace-codes-{bound.key()[:12]}"
+    def codes(self, method: TraceMethod, report: Report = silent) -> TextCodes:
+        """Return the codes of all texts; made first where they are not on disk."""
         with self._opened.lock:
-            if not is_complete(folder, bound):
-                layout = Layout((len(self.pieces), sketch.size), "float16", PIECES_PER_BLOCK)
-                writer = RowWriter(folder, layout, bound)
-                matrices = [part.matrix for part in sketch.curvature.parts]
-                for positions in self.gradient_batches(np.arange(len(self.pieces)), matrices):
-                    batch = self.pieces.batch(positions)
-                    writer.add(sketch.of_texts(self.model.module, self.model.objective, batch).half())
-                    report((positions[-1] + 1) / len(self.pieces), "Writing a code of each text")
-                writer.close()
-            if bound.key() not in self._opened.codes:
-                self._opened.codes[bound.key()] = open_tensor(folder, bound)
-            return self._opened.codes[bound.key()]
+            found = self._codes(method)
+            found.make(report)
+            return found
 
-    def _codes_bound(self, method: TraceMethod) -> Binding:
-        options: dict[str, Option] = {
-            "method": _key(method, False),
-            "texts": method.fisher_texts,
-            "seed": SEED,
-            "damping": method.damping,
-            "side": self.sketch(method).side,
-        }
-        return Binding("trace-codes", self._fingerprints, options, VERSION)
-
-    def coded_scores(self, method: TraceMethod, update: Update) -> Tensor:
-        """Return every piece's score in the limit of a short step, (n_pieces,), read from the codes."""
-        codes, asked = self.codes(method), self.sketch(method).of_change(update.changes)
-        parts = [codes[start:stop].float() @ asked for start, stop in slices(len(codes), PIECES_PER_BLOCK)]
-        return torch.cat(parts) if parts else torch.zeros(0)
-
-    def code_norms(self, method: TraceMethod) -> Tensor:
-        """Return how strongly each piece moves the model whatever is asked, (n_pieces,): the squares of its code."""
-        codes = self.codes(method)
-        key = self._codes_bound(method).key()
+    def _codes(self, method: TraceMethod) -> TextCodes:
+        key = f"{_key(method, False)} {method.fisher_texts} {method.damping}"
         with self._opened.lock:
-            if key not in self._opened.norms:
-                blocks = slices(len(codes), PIECES_PER_BLOCK)
-                parts = [codes[start:stop].float().square().sum(1) for start, stop in blocks]
-                self._opened.norms[key] = torch.cat(parts) if parts else torch.zeros(0)
-            return self._opened.norms[key]
+            if key not in self._opened.codes:
+                named = _key(method, False)
+                self._opened.codes[key] = TextCodes(self, method, named, seed=SEED, version=VERSION)
+            return self._opened.codes[key]
 
     def is_ready(self, method: TraceMethod) -> bool:
         """Say whether a query by this method needs nothing but the query's own passes."""
@@ -344,8 +300,7 @@ class Workplace:
 
     def has_codes(self, method: TraceMethod) -> bool:
         """Say whether the texts' codes are on disk; asked of a method whose curvature is."""
-        bound = self._codes_bound(method)
-        return is_complete(self.caches / f"trace-codes-{bound.key()[:12]}", bound)
+        return self._codes(method).are_kept
 
     def prepare(self, method: TraceMethod, report: Report = silent) -> None:
         """Make what a method needs."""
@@ -423,16 +378,17 @@ class Workplace:
         return [group[start : start + most] for group in groups for start in range(0, len(group), most)]
 
     def _store(self, name: str, options: dict[str, Option] | None = None) -> ChunkStore:
-        bound = Binding(f"trace-{name}", self._fingerprints, options or {}, VERSION)
+        bound = Binding(f"trace-{name}", self.fingerprints, options or {}, VERSION)
         return ChunkStore(self.caches / f"trace-{name}-{bound.key()[:12]}", bound)
 
     @property
-    def _fingerprints(self) -> dict[str, str]:
+    def fingerprints(self) -> dict[str, str]:
+        """What everything kept of this place is bound to."""
         return {"model": self.model.fingerprint, "texts": self.corpus.fingerprint}
 
     @cached_property
     def _hidden_bound(self) -> Binding:
-        return Binding("trace-hidden", self._fingerprints, {"width": self.width}, VERSION)
+        return Binding("trace-hidden", self.fingerprints, {"width": self.width}, VERSION)
 
     @property
     def _hidden_folder(self) -> Path:

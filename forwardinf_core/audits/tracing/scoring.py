@@ -71,7 +71,7 @@ def score_texts(
     exact = np.ones(place.pieces.n_documents, np.bool_)
     batches, codes = place.batches, torch.zeros(len(place.pieces))
     if method.shortlist and method.shortlist < place.pieces.n_documents:
-        codes = place.coded_scores(method, update)
+        codes = place.codes(method).scores(update)
         exact = shortlisted(place, method, codes, (bm25, embedding))
         kept = np.flatnonzero(exact[place.pieces.document]).tolist()
         batches = bounded(kept, place.pieces.lengths, BATCH_TOKENS)
@@ -133,7 +133,7 @@ def shortlisted(
     They tell the limit of a short step. What hurts after a long one says another answer of the same thing, and is found
     by BM25 and likeness (docs/tracing.md).
     """
-    own = place.by_document(place.code_norms(method)).float()
+    own = place.by_document(place.codes(method).norms).float()
     standing = relative(place.by_document(per_piece).float(), own).numpy()
     return taken_in_turn([np.argsort(-values, kind="stable") for values in (standing, *beside)], method.shortlist)
 
