@@ -14,6 +14,7 @@ from forwardinf_core.audits.tracing.audit import Question, TracingAudit, unchang
 from forwardinf_core.audits.tracing.methods import method_names, trace_method
 from forwardinf_core.audits.tracing.preparation import Workplace
 from forwardinf_core.audits.tracing.records import Said
+from forwardinf_core.audits.tracing.scoring import certainty
 from forwardinf_core.errors import AuditError, DataError, ProjectError, RunNotFoundError
 from forwardinf_core.influence.language_scoring import token_scores
 from forwardinf_core.projects.language import language_task_of, open_language_project
@@ -209,6 +210,18 @@ def test_comparisons_stand_beside_influence(audit: TracingAudit) -> None:
     assert int(scores.overlap.argmax()) == 1
     assert int(scores.ranking("fused")[0]) == 1
     assert scores.embedding.max() <= 1.0 + 1e-5
+
+
+def test_certainty_is_the_mean_of_the_answers_geometric_means(audit: TracingAudit) -> None:
+    asked = [audit._prompts(audit.question(audit.say(*one)))[0] for one in ((PROMPT,), ("Oxygen has the", "symbol O."))]
+    slow = []
+    for prompt in asked:
+        ids = prompt.batch()["input_ids"]
+        with torch.inference_mode():
+            chances = audit.model.module(input_ids=ids).logits[0].log_softmax(-1)
+        said = [float(chances[place - 1, ids[0, place]]) for place in (prompt.batch()["labels"][0] >= 0).nonzero()]
+        slow.append(np.exp(np.mean(said)))
+    assert certainty(audit.place, asked) == pytest.approx(np.mean(slow), rel=1e-4)
 
 
 def test_a_sequence_to_sequence_model_is_traced_the_same_way(pairs: TracingAudit) -> None:

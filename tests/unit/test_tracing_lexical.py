@@ -61,5 +61,14 @@ def test_likeness_is_a_cosine_about_the_corpus_mean() -> None:
 def test_the_fused_ranking_follows_bm25_and_breaks_its_ties_by_influence() -> None:
     bm25 = np.array([2.0, 2.0, 1.0], np.float32)
     influence = np.array([0.1, 0.5, -1.0], np.float32)
-    order = np.argsort(-fused(bm25, influence, np.zeros(3, np.float32)))
+    order = np.argsort(-fused(bm25, influence, np.zeros(3, np.float32), certainty=0.5))
     assert order.tolist() == [1, 0, 2]
+
+
+def test_the_surer_the_model_is_the_more_its_own_rankings_weigh() -> None:
+    bm25, nothing = np.array([2.0, 1.9, 1.0], np.float32), np.zeros(3, np.float32)
+    influence = np.array([0.1, 0.5, -1.0], np.float32)
+    np.testing.assert_allclose(fused(bm25, influence, influence, certainty=0.0), bm25 / 2.0)
+    assert fused(bm25, influence, nothing, certainty=1.0).argmax() == 1
+    assert fused(bm25, influence, nothing, certainty=0.01).argmax() == 0
+    np.testing.assert_allclose(fused(bm25, influence, nothing, 0.25), bm25 / 2 + 0.125 * np.maximum(influence, 0) / 0.5)

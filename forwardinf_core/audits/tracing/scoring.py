@@ -22,6 +22,7 @@ from forwardinf_core.influence.language_scoring import far_scores, normalised, r
 from forwardinf_core.influence.objective import Batch
 from forwardinf_core.influence.step import take_steps
 from forwardinf_core.influence.update import Update
+from forwardinf_core.models.language_completion import losses_of_tokens
 from forwardinf_core.models.language_text import Prompt, pieces_of
 from forwardinf_core.models.language_training import bounded
 
@@ -90,7 +91,7 @@ def score_texts(
         bm25=bm25,
         embedding=embedding,
         overlap=place.lexical.overlap(words),
-        fused=fused(bm25, influence, embedding),
+        fused=fused(bm25, influence, embedding, certainty(place, prompts)),
         loss=place.base()[0].numpy(),
         strongest=strongest_passages(place, per_piece),
         exact=exact,
@@ -227,6 +228,13 @@ def strongest_passages(place: Workplace, per_piece: Tensor) -> NDArray[np.int64]
     order = np.argsort(per_piece.abs().numpy(), kind="stable")  # the strongest comes last and stays
     found[pieces.document[order]] = pieces.start[order]
     return found
+
+
+def certainty(place: Workplace, prompts: Sequence[Prompt]) -> float:
+    """Return how probable the model finds the answers, 0 to 1: a geometric mean over each one's tokens."""
+    losses = losses_of_tokens(place.model, together(prompts)).double().sum(1)
+    counts = torch.tensor([len(prompt.target) for prompt in prompts])
+    return float((-losses / counts).exp().mean())
 
 
 def alike(place: Workplace, prompts: Sequence[Prompt]) -> NDArray[np.float32]:

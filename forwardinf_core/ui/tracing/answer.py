@@ -27,7 +27,7 @@ WORDS = {
     "bm25": "Says the same: texts with the rare words of what is asked. It is silent on what the model learned.",
     "embedding": "Reads alike to the model: the angle of mean hidden states. It is silent on what the model learned.",
     "overlap": "Shares the longest run of words, letter by letter.",
-    "fused": "BM25 first, influence and likeness break its ties: the best guess at where a statement comes from.",
+    "fused": "BM25 first; influence and likeness break its ties, the more the surer the model is of these words.",
 }
 ANY = "All texts"
 
