@@ -78,7 +78,7 @@ class Trace:
             return ""
         return (
             f"Only {passed:,} of {all_texts:,} texts passed through the model. Where it was measured, such a "
-            "choice held eight of the ten that helped most, and two of the ten that hurt most; "
+            "choice held nine of the ten that helped most, and seven of the ten that hurt most; "
             "trace --shortlist 0 passes every text."
         )
 
