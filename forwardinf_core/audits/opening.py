@@ -18,6 +18,7 @@ from forwardinf_core.jobs import run as jobs
 from forwardinf_core.jobs.context import JobContext
 from forwardinf_core.jobs.registry import job
 from forwardinf_core.projects.demos.catalogue import CATALOGUE
+from forwardinf_core.projects.language import language_task_of
 from forwardinf_core.projects.load import DEMO_PREFIX, Project, locate, open_project, project_paths
 from forwardinf_core.projects.places import demo_folder
 from forwardinf_core.store.binding import Option
@@ -64,7 +65,7 @@ def task_of(project_ref: str | Path) -> str:
     text = str(project_ref)
     if text.startswith(DEMO_PREFIX) and text.removeprefix(DEMO_PREFIX) in CATALOGUE:
         return CATALOGUE[text.removeprefix(DEMO_PREFIX)].task
-    return open_project(project_ref).config.task
+    return language_task_of(project_ref) or open_project(project_ref).config.task
 
 
 def open_audit(project_ref: str | Path, *, runner: Runner = jobs.run_here, report: Report | None = None) -> Audit:

@@ -47,15 +47,16 @@ _NUMBERS = count()
 class Opening:
     """One attempt to open a project in a thread of its own. Read its fields from any thread; never blocks a screen."""
 
-    def __init__(self, project_ref: str, opener: Opener) -> None:
+    def __init__(self, project_ref: str, opener: Opener, task_of: Callable[[str], str] = lambda _ref: "") -> None:
         self.project_ref = project_ref
+        self.task = ""  # known soon after the start, long before the project is open
         self.name = f"opening-{next(_NUMBERS)}"
         self.phase: Literal["opening", "ready", "failed"] = "opening"
         self.fraction = 0.0
-        self.note = "Starting"
+        self.note = "Loading the libraries"
         self.audit: OpenProject | None = None
         self.fault: AuditError | None = None
-        self._opener = opener
+        self._opener, self._task_of = opener, task_of
         self._thread = threading.Thread(target=self._open, name="open-project", daemon=True)
 
     def start(self) -> None:
@@ -72,7 +73,9 @@ class Opening:
 
     def _open(self) -> None:
         try:
+            self.task = self._task_of(self.project_ref)
             self.audit = self._opener(self.project_ref, self.report)
+            self.task = self.audit.task
         except AuditError as error:
             self.fault, self.phase = error, "failed"
         except Exception:
@@ -82,10 +85,17 @@ class Opening:
             self.phase = "ready"
 
 
+def task_wanted(project_ref: str) -> str:
+    """Return the task of a project, also of a demo that is still to be built."""
+    from forwardinf_core.audits.opening import task_of  # heavy: not before the server answers
+
+    return task_of(project_ref)
+
+
 def open_project(project_ref: str, report: Report) -> OpenProject:
     """Open a project, building it first where it is a demo that is not there yet."""
-    report(0.0, "Loading the libraries")
-    from forwardinf_core.audits import costs  # heavy: not before the server answers
+    report(0.0, "Opening the project")
+    from forwardinf_core.audits import costs
     from forwardinf_core.audits.generation import costs as of_pictures
     from forwardinf_core.audits.generation.opening import open_generation_audit
     from forwardinf_core.audits.opening import ensure_demo, open_audit
@@ -131,7 +141,7 @@ def current() -> Opening:
     global _current
     with _LOCK:
         if _current is None:
-            _current = Opening(project_wanted(), open_project)
+            _current = Opening(project_wanted(), open_project, task_wanted)
             _current.start()
         return _current
 

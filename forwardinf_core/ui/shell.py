@@ -80,7 +80,7 @@ def main() -> None:
     mode = "dark" if st.context.theme.type == "dark" else "light"
     st.logo(str(frame.ASSETS / "logo" / f"logo-{mode}.svg"), icon_image=str(frame.ASSETS / "logo" / "icon.svg"))
     opened = opening.current()
-    task = opened.audit.task if opened.audit is not None else ""
+    task = opened.task
     page, entry = choose_page(task)
     if opened.phase == "opening":
         preparing(opened)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
+import streamlit as st
+from streamlit.navigation.page import StreamlitPage
 from streamlit.testing.v1 import AppTest
 
 from forwardinf_core.errors import DataError
@@ -81,6 +85,33 @@ def test_the_first_start_shows_the_preparation(monkeypatch: pytest.MonkeyPatch) 
     assert app.title[0].value == "Preparing the digits demo"
     (progress,) = given(app, "watch")
     assert (progress["address"], progress["job"]) == (opening.ADDRESS, opened.name)
+
+
+def test_while_a_project_opens_the_pages_of_its_task_alone_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[tuple[str, str]] = []
+
+    def noted(page: object, **given: str) -> StreamlitPage:
+        listed.append((given["title"], given["visibility"]))
+        return made(page, **given)  # type: ignore[arg-type]
+
+    made = st.Page
+    monkeypatch.setattr(st, "Page", noted)
+    going = threading.Event()
+
+    def slow(_ref: str, _report: opening.Report) -> FakeAudit:
+        going.wait(20)
+        return FakeAudit()
+
+    opened = opening.Opening("demo:facts", slow, lambda _ref: "causal-lm")
+    opened.start()
+    monkeypatch.setattr(opening, "_current", opened)
+    try:
+        while not opened.task:
+            opened.wait(0.01)
+        AppTest.from_file(str(SHELL), default_timeout=20).run()
+    finally:
+        going.set()
+    assert [title for title, visibility in listed if visibility == "visible"] == ["Memorization", "Text tracing"]
 
 
 def test_a_project_that_cannot_be_opened_says_why_and_offers_another_try(monkeypatch: pytest.MonkeyPatch) -> None:

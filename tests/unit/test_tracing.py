@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from forwardinf_core.audits.opening import task_of
 from forwardinf_core.audits.tracing.audit import Question, TracingAudit, unchanged_control
 from forwardinf_core.audits.tracing.methods import method_names, trace_method
 from forwardinf_core.audits.tracing.preparation import Workplace
@@ -292,5 +293,6 @@ def test_the_answer_does_not_depend_on_the_order_of_the_texts(audit: TracingAudi
 def test_a_language_project_is_told_from_others_and_its_mistakes_are_named(tmp_path: Path) -> None:
     (tmp_path / "project.yaml").write_text("name: x\ntask: causal-lm\nmodel: {kind: baseline, path: model}\n")
     assert language_task_of(tmp_path) == "causal-lm"
+    assert task_of(tmp_path) == "causal-lm"
     with pytest.raises(ProjectError, match="train is missing"):
         open_language_project(tmp_path)
