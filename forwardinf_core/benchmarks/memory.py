@@ -24,11 +24,13 @@ from PIL import Image
 from forwardinf_core.jobs.memory import peak_bytes
 from forwardinf_core.models.baseline import Baseline, BaselineConfig
 from forwardinf_core.models.baseline_folder import save_baseline
+from forwardinf_core.models.denoiser_baseline import make_denoiser, save_denoiser, suitable_config
 from forwardinf_core.models.preprocessing import PixelPreprocessing
 
 BUDGET_MIB = 1_536  # of the whole process, PyTorch and libraries included, without pages of mapped caches
 LOOK_S = 0.02
 SIZE, N_CLASSES, N_TEST = 32, 10, 4
+PAINTED_SIZE, PAINTED_WIDTH = 16, 8
 DISTINCT = 500  # pictures; further rows repeat them
 
 
@@ -46,10 +48,16 @@ class Peak:
     own_mib: float
 
 
-def peak_of(n_rows: int, method: str) -> Peak:
-    """Return the peak memory of opening a project of so many rows and answering one query."""
+def peak_of(n_rows: int, method: str, *, paints: bool = False) -> Peak:
+    """Return the peak memory of opening a project of so many rows and answering one query.
+
+    ``paints``: a diffusion model's project and one of its methods, in place of a classifier's.
+    """
     with tempfile.TemporaryDirectory() as name:
-        make_project(Path(name), n_rows)
+        if paints:
+            make_painting_project(Path(name), n_rows)
+        else:
+            make_project(Path(name), n_rows)
         command = [sys.executable, "-m", "forwardinf_core.benchmarks.memory", name, method]
         found = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  # our own module
         return Peak(n_rows, method, **json.loads(found.stdout.splitlines()[-1]))
@@ -57,11 +65,25 @@ def peak_of(n_rows: int, method: str) -> Peak:
 
 def make_project(folder: Path, n_rows: int) -> None:
     """Write a project with CIFAR-sized pictures of noise and an untrained baseline."""
+    _write_rows(folder, "image-classification", n_rows, SIZE)
+    preprocessing = PixelPreprocessing(SIZE, 3, (0.5,) * 3, (0.25,) * 3)
+    module = Baseline(BaselineConfig(N_CLASSES, 3, SIZE, 16)).eval()
+    save_baseline(folder / "model", module, tuple(str(code) for code in range(N_CLASSES)), preprocessing)
+
+
+def make_painting_project(folder: Path, n_rows: int) -> None:
+    """Write a project with small pictures of noise and an untrained UNet that paints by class."""
+    _write_rows(folder, "diffusion", n_rows, PAINTED_SIZE)
+    config = suitable_config(N_CLASSES, 3, PAINTED_SIZE, PAINTED_WIDTH)
+    save_denoiser(folder / "model", make_denoiser(config), config, tuple(str(code) for code in range(N_CLASSES)))
+
+
+def _write_rows(folder: Path, task: str, n_rows: int, size: int) -> None:
     rng = np.random.default_rng(0)
     pictures = []
     for _ in range(DISTINCT):
         buffer = io.BytesIO()
-        Image.fromarray(rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)).save(buffer, "PNG")
+        Image.fromarray(rng.integers(0, 256, (size, size, 3), dtype=np.uint8)).save(buffer, "PNG")
         pictures.append(buffer.getvalue())
     for split, count in (("train", n_rows), ("test", N_TEST)):
         rows = {
@@ -72,20 +94,19 @@ def make_project(folder: Path, n_rows: int) -> None:
         pd.DataFrame(rows).to_parquet(folder / f"{split}.parquet", row_group_size=2_000)
     config = {
         "name": "memory",
-        "task": "image-classification",
+        "task": task,
         "model": {"kind": "baseline", "path": "model/"},
         **{split: {"kind": "parquet", "path": f"{split}.parquet"} for split in ("train", "test")},
     }
     (folder / "project.yaml").write_text(yaml.safe_dump(config))
     (folder / "model").mkdir()
-    preprocessing = PixelPreprocessing(SIZE, 3, (0.5,) * 3, (0.25,) * 3)
-    module = Baseline(BaselineConfig(N_CLASSES, 3, SIZE, 16)).eval()
-    save_baseline(folder / "model", module, tuple(str(code) for code in range(N_CLASSES)), preprocessing)
 
 
 def answer_and_tell(folder: str, method: str) -> None:
     """Open the project, answer one query and print this process's peak memory."""
-    from forwardinf_core.audits.opening import open_audit
+    from forwardinf_core.audits.generation.methods import method_named
+    from forwardinf_core.audits.generation.opening import open_generation_audit
+    from forwardinf_core.audits.opening import open_audit, task_of
 
     own, ended = [0], threading.Event()
 
@@ -96,8 +117,11 @@ def answer_and_tell(folder: str, method: str) -> None:
     watch = threading.Thread(target=look)
     watch.start()
     try:
-        audit = open_audit(folder)
-        audit.attribute("test:test-0", method=method)
+        if task_of(folder) == "diffusion":
+            painting = open_generation_audit(folder)
+            painting.trace([painting.picture("test:test-0")], method_named(method))
+        else:
+            open_audit(folder).attribute("test:test-0", method=method)
     finally:
         ended.set()
         watch.join()

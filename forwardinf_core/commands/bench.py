@@ -84,12 +84,15 @@ def forecast(
 def memory(
     rows: Annotated[list[int] | None, typer.Option(help="Numbers of rows to compare.")] = None,
     method: Annotated[list[str] | None, typer.Option(help="Methods to measure.")] = None,
+    paints: Annotated[bool, typer.Option("--diffusion", help="Tracing of pictures in place of classes.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Peak memory of scoring, for projects of different size."""
     from forwardinf_core.benchmarks.memory import BUDGET_MIB, peak_of
 
-    found = [peak_of(count, name) for name in method or ["head", "full-sgd"] for count in rows or [10_000, 50_000]]
+    methods = method or (["unlearn"] if paints else ["head", "full-sgd"])
+    counts = rows or ([2_000, 10_000] if paints else [10_000, 50_000])
+    found = [peak_of(count, name, paints=paints) for name in methods for count in counts]
     if as_json:
         print_json({"budget_mib": BUDGET_MIB, "peaks": [asdict(peak) for peak in found]})
         return

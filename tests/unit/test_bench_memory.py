@@ -13,3 +13,8 @@ def test_a_large_parent_is_not_counted() -> None:
     ballast = np.ones(2_000 * MIB, np.uint8)
     found = peak_of(200, "head")
     assert 100 < found.own_mib < found.mib < ballast.nbytes / MIB
+
+
+def test_tracing_of_pictures_is_measured_too() -> None:
+    found = peak_of(20, "sgd", paints=True)
+    assert 100 < found.own_mib < found.mib
