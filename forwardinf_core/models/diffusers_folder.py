@@ -21,7 +21,7 @@ from forwardinf_core.models.denoiser import NO_PROMPT, Codec, Condition, Diffusi
 from forwardinf_core.models.parts import fingerprint
 from forwardinf_core.models.prompts_folder import PIXART, UNET, load_prompts
 from forwardinf_core.models.source import ModelSource
-from forwardinf_core.models.weights import refuse_not_finite
+from forwardinf_core.models.weights import refuse_not_finite, variant_of
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, ModelMixin
@@ -137,7 +137,9 @@ def _denoiser(folder: Path, shown: str) -> ModelMixin:
             hint="Load it once where you trust it and save it with save_pretrained(folder, safe_serialization=True).",
         )
     try:
-        module = getattr(diffusers, str(kind)).from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        module = getattr(diffusers, str(kind)).from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, variant=variant_of(folder)
+        )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ModelError(
             f"The denoiser in {shown} cannot be loaded.", hint=f"The library says: {str(error).strip().splitlines()[0]}"
@@ -163,7 +165,9 @@ def _codec(folder: Path, settings: dict[str, object], shown: str) -> Codec:
             hint=f"Supported: {AutoencoderKL.__name__}.",
         )
     try:
-        vae = AutoencoderKL.from_pretrained(folder / "vae", local_files_only=True, use_safetensors=True)
+        vae = AutoencoderKL.from_pretrained(
+            folder / "vae", local_files_only=True, use_safetensors=True, variant=variant_of(folder / "vae")
+        )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ModelError(
             f"The autoencoder in {shown}/vae cannot be loaded.",

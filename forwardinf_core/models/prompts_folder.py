@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from forwardinf_core.errors import ModelError
 from forwardinf_core.models.parts import fingerprint
 from forwardinf_core.models.prompts import PromptEncoder, Reading, TextEncoder
+from forwardinf_core.models.weights import variant_of
 
 if TYPE_CHECKING:
     from diffusers import ModelMixin
@@ -128,7 +129,10 @@ def _encoder(
                 hint=f"Supported here: {', '.join(kinds)}.",
             )
         encoder = getattr(transformers, kind).from_pretrained(
-            folder / encoder_name, local_files_only=True, use_safetensors=True
+            folder / encoder_name,
+            local_files_only=True,
+            use_safetensors=True,
+            variant=variant_of(folder / encoder_name),
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder / tokenizer_name, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:

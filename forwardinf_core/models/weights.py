@@ -38,6 +38,16 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     )
 
 
+def variant_of(folder: Path) -> str | None:
+    """Return the variant a folder's weights are all of ("fp16" of model.fp16.safetensors), None where plain ones are.
+
+    The libraries look for plain weights unless told otherwise; many pipelines are passed on in half precision alone.
+    """
+    stems = [path.name.removesuffix(".safetensors").split("-")[0] for path in sorted(folder.glob("*.safetensors"))]
+    variants = [stem.partition(".")[2] for stem in stems]
+    return variants[0] if variants and all(variants) else None
+
+
 def load_into(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
     """Load every tensor of ``state`` into the module. Raises ModelError where names or shapes differ."""
     own = module.state_dict()

@@ -210,3 +210,16 @@ def test_a_column_of_captions_can_be_named(told: GenerationAudit, tmp_path: Path
         config[split]["caption"] = "says"
     (folder / "project.yaml").write_text(yaml.safe_dump(config))
     assert set(open_generation_audit(folder).captions) == {LEFT, RIGHT}
+
+
+def test_a_pipeline_in_half_precision_alone_is_read(told: GenerationAudit, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = changed(told, tmp_path / "half")
+    for weights in (folder / "model").rglob("*.safetensors"):
+        halves = {name: value.half() for name, value in load_file(weights).items()}
+        save_file(halves, weights.with_suffix(".fp16.safetensors"), metadata={"format": "pt"})
+        weights.unlink()
+    read = dict(open_generation_audit(folder).model.module.state_dict())
+    for name, value in told.model.module.state_dict().items():
+        assert torch.equal(read[name], value.half().float())

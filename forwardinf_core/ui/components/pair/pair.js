@@ -78,18 +78,21 @@ function difference(left, right, mirrored) {
   const second = pixels(right, mirrored)
   let largest = 0
   for (let at = 0; at < first.data.length; at += 4) {
+    let apart = 0
     for (let colour = 0; colour < 3; colour += 1) {
-      const apart = Math.abs(first.data[at + colour] - second.data[at + colour])
-      largest = Math.max(largest, apart)
-      first.data[at + colour] = 255 - Math.min(255, STRENGTH * apart)
+      apart = Math.max(apart, Math.abs(first.data[at + colour] - second.data[at + colour]))
     }
-    first.data[at + 3] = 255
+    largest = Math.max(largest, apart)
+    first.data[at + 3] = Math.min(255, STRENGTH * apart)
   }
   const canvas = document.createElement("canvas")
   canvas.width = canvas.height = SIDE
   canvas.getContext("2d").putImageData(first, 0, 0)
-  canvas.setAttribute("role", "img")
-  canvas.setAttribute("aria-label", "white where both pictures agree, darker where they differ")
+  const ink = document.createElement("div") // a mask, so that it is drawn in the theme's own colour
+  ink.className = "ink"
+  ink.style.maskImage = `url(${canvas.toDataURL()})`
+  ink.setAttribute("role", "img")
+  ink.setAttribute("aria-label", "empty where both pictures agree, stronger where they differ")
   const words = largest ? `Difference, at most ${largest} of 255` : "No difference"
-  return { content: canvas, words }
+  return { content: ink, words }
 }
