@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from forwardinf_core.benchmarks.tracing_sets import FactSet
 
 WHOLE_FOR_COST = 2_000_000  # tokens
-PARTS = ("ranking", "falsehoods", "removal", "cost")
+PARTS = ("ranking", "falsehoods", "removal", "direct", "cost")
 
 
 def tracing(
@@ -39,7 +39,7 @@ def tracing(
     out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Rankings of training texts against known truth, planted falsehoods, removal with retraining, and cost."""
+    """Rankings of training texts against known truth, planted falsehoods, removal, steps on texts, and cost."""
     from forwardinf_core.benchmarks import tracing_sets
 
     where = data or Path(os.environ.get("FORWARDINF_TEST_DATA", "data"))
@@ -81,7 +81,7 @@ def _figures(
     report: Callable[[float, str], None],
 ) -> list[dict[str, object]]:
     """Return the figures of one part on one set."""
-    from forwardinf_core.benchmarks import tracing_cost, tracing_ranking, tracing_removal, tracing_sets
+    from forwardinf_core.benchmarks import tracing_cost, tracing_direct, tracing_ranking, tracing_removal, tracing_sets
 
     asked = [chosen.audit.method(one.name, form=one.form) for one in methods]  # with a shortlist as the app takes it
     if part == "ranking":
@@ -97,6 +97,10 @@ def _figures(
             chosen, known, asked, seeds=range(sizes.seeds), epochs=sizes.epochs, report=report
         )
         return [{"part": part, "data": chosen.name, **asdict(one)} for one in removed]
+    if part == "direct":
+        some = chosen.half(half)[: sizes.queries]
+        checked = [one for method in asked for one in tracing_direct.measure_direct(chosen, some, method, report)]
+        return [{"part": part, "data": chosen.name, **asdict(one)} for one in checked]
     if part == "cost":
         query = chosen.report[0]
         if chosen.audit.n_tokens <= WHOLE_FOR_COST:  # else all texts take minutes a query

@@ -11,6 +11,7 @@ import pytest
 
 from forwardinf_core.audits.tracing.methods import trace_method
 from forwardinf_core.benchmarks.tracing_cost import measure_cost
+from forwardinf_core.benchmarks.tracing_direct import measure_direct
 from forwardinf_core.benchmarks.tracing_ranking import figure, measure, ranks_of, scores_of
 from forwardinf_core.benchmarks.tracing_removal import known_queries, measure_removal
 from forwardinf_core.benchmarks.tracing_sets import FactSet, open_set
@@ -102,6 +103,14 @@ def test_removing_what_influence_names_hurts_more_than_removing_anything(colours
     rises = {one.ranking: one.rise for one in found}
     assert rises["blocks-ekfac, relative"] > rises["random"]
     assert rises["blocks-ekfac, relative"] > 0.3
+
+
+def test_a_step_towards_a_text_moves_the_answer_as_its_score_says(colours: FactSet) -> None:
+    found = {one.end: one for one in measure_direct(colours, colours.report, colours.audit.method(), _silent)}
+    assert found["helped"].n_queries == 3
+    assert found["helped"].n_statements == 6
+    assert found["helped"].statements == 1.0
+    assert found["hurt"].as_said > 0.5
 
 
 def test_costs_are_told_in_passes_over_the_corpus(colours: FactSet) -> None:
