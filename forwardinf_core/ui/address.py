@@ -5,9 +5,14 @@ The link is the one place where these are kept: screens read it, callbacks chang
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, fields
 
 import streamlit as st
+
+from forwardinf_core.ui import state
+
+SETTLING_S = 1.0  # how long a browser may still send the link it had before
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +35,44 @@ NAMES = tuple(field.name for field in fields(Address))
 
 def read() -> Address:
     """Return what the link says now."""
-    return Address(**{name: str(st.query_params.get(name, "")) for name in NAMES})
+    said = link()
+    return Address(**{name: said.get(name, "") for name in NAMES})
+
+
+def link() -> dict[str, str]:
+    """Return all that the link says now, by name."""
+    said = st.query_params.to_dict()
+    return caught_up(_page(), said, st.session_state.get(state.LINK_CHANGE), time.monotonic())
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of the link: what it said when the browser asked, what it says since, and when (seconds)."""
+
+    page: str
+    before: dict[str, str]
+    after: dict[str, str]
+    at: float
 
 
 def go(**changes: str) -> None:
-    """Change parts of the link; an empty value removes the part. For callbacks, before the screen is drawn again."""
-    kept = {name: value for name, value in st.query_params.to_dict().items() if name not in changes}
-    st.query_params.from_dict({**kept, **{name: value for name, value in changes.items() if value}})
+    """Change parts of the link; an empty value removes the part. For callbacks, before the screen is drawn again.
+
+    Of two quick clicks the second is sent with the link from before the first; what the first changed stays.
+    """
+    said = st.query_params.to_dict()
+    kept = {name: value for name, value in link().items() if name not in changes}
+    after = {**kept, **{name: value for name, value in changes.items() if value}}
+    st.query_params.from_dict(after)
+    st.session_state[state.LINK_CHANGE] = Change(_page(), said, after, time.monotonic())
+
+
+def caught_up(page: str, said: dict[str, str], last: Change | None, now: float) -> dict[str, str]:
+    """Return the link as it is when a browser says it is ``said``: just after a change it may not know of it yet."""
+    if last is not None and last.page == page and last.before == said and now - last.at < SETTLING_S:
+        return last.after
+    return said
+
+
+def _page() -> str:
+    return str(st.context.url or "")

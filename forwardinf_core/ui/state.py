@@ -6,6 +6,7 @@ from __future__ import annotations
 PAGE = "page"
 TRY_AGAIN = "try-again"
 OPENING_PROGRESS = "opening-progress"
+LINK_CHANGE = "link-change"
 
 # widgets of the attribution screen
 SCREEN = "screen"  # fragment: the page's own part of the screen

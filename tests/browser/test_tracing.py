@@ -101,6 +101,18 @@ def test_every_ranking_lists_texts_and_an_opened_text_is_in_the_link(app: Server
     expect(page).to_have_url(re.compile(r"text=t\d+"))
 
 
+@pytest.mark.parametrize("pause_ms", [0, 20, 60])
+def test_of_two_quick_clicks_both_count(app: Server, watched: Watched, pause_ms: int) -> None:
+    page = ask(watched, app)
+    ranking = page.get_by_role("radio", name="Same words (BM25)").element_handle()
+    row = options(page, "Training texts").nth(1).element_handle()
+    both = "([first, second, pause]) => { first.click(); setTimeout(() => second.click(), pause) }"
+    page.evaluate(both, [ranking, row, pause_ms])
+    expect(page).to_have_url(re.compile(r"text=t\d+"))
+    expect(page).to_have_url(re.compile(r"ranking=bm25"))
+    expect(page.get_by_role("radio", name="Same words (BM25)")).to_be_checked()
+
+
 def test_a_link_shows_the_same_question_ranking_and_text_on_another_visit(app: Server, watched: Watched) -> None:
     page = ask(watched, app)
     page.get_by_role("radio", name="Same words (BM25)").click()

@@ -36,7 +36,7 @@ def reasons_of(pair: Pair) -> tuple[str, ...]:
         if inner in pair.signals:
             found.append(
                 f"{WHERE[inner]} their activations have a cosine of {pair.signals[inner]:.2f}, "
-                f"{pair.stands_out[inner]:.2f} above the tenth nearest row, copies of one counted once."
+                f"{pair.stands_out[inner]:.2f} above the tenth nearest row (copies of one row count as one)."
             )
     if pair.is_mirrored:
         found.append("One is the mirror image of the other.")

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-import streamlit as st
-
 from forwardinf_core.errors import DataError, RunNotFoundError
 from forwardinf_core.ui import address
 from forwardinf_core.ui.frame import GenerationProject
@@ -54,7 +52,8 @@ class Link:
 
 def read() -> Link:
     """Return what the link says now."""
-    return Link(**{field.name: str(st.query_params.get(field.name, "")) for field in fields(Link)})
+    said = address.link()
+    return Link(**{field.name: said.get(field.name, "") for field in fields(Link)})
 
 
 def ask_for(**changes: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from forwardinf_core.ui import thumbs
+from forwardinf_core.ui import address, thumbs
 from forwardinf_core.ui.attribution.question import Project
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ class Place:
 
 def read() -> Place:
     """Return what the link says now."""
-    said = {name: str(st.query_params.get(name, "")) for name in NAMES}
+    link = address.link()
+    said = {name: link.get(name, "") for name in NAMES}
     part = said["part"] if said["part"] in PARTS else PAIRS
     return Place(part, said["verdict"], said["labels"], said["show"] == "open", said["pair"], said["group"])
 

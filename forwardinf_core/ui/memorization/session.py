@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from forwardinf_core.ui import thumbs
+from forwardinf_core.ui import address, thumbs
 from forwardinf_core.ui.attribution.question import Project
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ def read(classes: tuple[str, ...]) -> Place:
     """Return what the link says now; what it cannot mean is left out."""
     from forwardinf_core.audits.memorization.choosing import Chosen
 
-    said = {name: str(st.query_params.get(name, "")) for name in ("label", "low", "high", "row", "page")}
+    link = address.link()
+    said = {name: link.get(name, "") for name in ("label", "low", "high", "row", "page")}
     code = int(said["label"]) if said["label"].isascii() and said["label"].isdigit() else -1
     label = code if 0 <= code < len(classes) else None
     page = int(said["page"]) if said["page"].isascii() and said["page"].isdigit() else 1

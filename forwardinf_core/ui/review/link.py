@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import streamlit as st
-
 from forwardinf_core.audits.review import STATES, Filter, State
 from forwardinf_core.errors import DataError
+from forwardinf_core.ui import address
 
 NAMES = ("show", "label", "suggested", "low", "high", "by", "rows", "view", "row")
 
@@ -23,7 +22,8 @@ class Place:
 
 def read(classes: tuple[str, ...]) -> Place:
     """Return what the link says. Raises DataError where it names a class that does not exist or no number."""
-    said = {name: str(st.query_params.get(name, "")) for name in NAMES}
+    link = address.link()
+    said = {name: link.get(name, "") for name in NAMES}
     states: dict[str, State] = {name: name for name in STATES}
     chosen = Filter(
         state=states.get(said["show"], "open"),

@@ -50,7 +50,8 @@ class Link:
 
 def read() -> Link:
     """Return what the link says now."""
-    return Link(**{field.name: str(st.query_params.get(field.name, "")) for field in fields(Link)})
+    said = address.link()
+    return Link(**{field.name: said.get(field.name, "") for field in fields(Link)})
 
 
 def ask(prompt: str, completion: str) -> None:

@@ -29,7 +29,7 @@ PLANTING = (
 
 def checks_part(project: Project) -> None:
     """Draw the canaries of the head or of the whole network, and the controls."""
-    named = str(st.query_params.get("scope", ""))
+    named = address.link().get("scope", "")
     st.session_state[state.CANARY_SCOPE] = named if named in SCOPES else SCOPES[0]
     with st.container(gap="xxsmall"):
         st.subheader("Canaries", anchor=False)

@@ -45,7 +45,7 @@ def hypothesis_part(project: Project) -> None:
     from forwardinf_core.verification.hypothesis_cost import dry_run_of, of_verification
     from forwardinf_core.verification.hypothesis_records import HypothesisOptions
 
-    named = str(st.query_params.get("kind", ""))
+    named = address.link().get("kind", "")
     st.session_state[state.HYPOTHESIS_KIND] = named if named in PARTS else PARTS[0]
     chosen = st.segmented_control(
         "Setting",

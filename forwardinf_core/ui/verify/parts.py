@@ -19,7 +19,7 @@ PART = "part"
 
 def part_choice(parts: Sequence[str]) -> str:
     """Draw the choice of the part; it is kept in the link."""
-    named = str(st.query_params.get(PART, ""))
+    named = address.link().get(PART, "")
     st.session_state[state.VERIFY_PART] = named if named in parts else parts[0]
     chosen = st.segmented_control(
         "Part",

@@ -106,7 +106,8 @@ def choices(project: Project) -> tuple[str, int]:
     """Draw what is retrained and how many rows go; both are kept in the link."""
     from forwardinf_core.verification.removal_ladder import MOST_SHARE, default_k
 
-    named, given = str(st.query_params.get("scope", "")), str(st.query_params.get("k", ""))
+    link = address.link()
+    named, given = link.get("scope", ""), link.get("k", "")
     n_rows = len(project.audit.train_ids)
     usual, most = default_k(n_rows), max(1, int(MOST_SHARE * n_rows))
     st.session_state[state.REMOVAL_SCOPE] = named if named in SCOPES else SCOPES[0]
