@@ -137,7 +137,7 @@ def _rows(audit: GenerationAudit, found: Generation, positions: NDArray[np.int64
             "score": float(found.scores.score[position]),
             "percentile": float(found.scores.percentile[position]),
             "label": classes[int(labels[position])] if labels[position] >= 0 else None,
-            **({"caption": audit.captions[position]} if audit.captions else {}),
+            **({"caption": audit.captions[position][0]} if audit.captions else {}),
             "loss": float(found.scores.base_loss[position]),
             "pixel": float(found.pixel[position]),
             "feature": float(found.feature[position]),

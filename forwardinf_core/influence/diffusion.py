@@ -5,8 +5,9 @@ x_t = √ᾱ_t x₀ + √(1−ᾱ_t) ε (Ho, Jain, Abbeel 2020) and the loss of 
 output against what it is trained to predict. A sample's score is the mean over its draws of their loss changes: pairing
 happens per draw, before any averaging.
 
-Timestep and noise of a draw are functions of (sample id, draw number, seed) and of nothing else, so the unchanged and
-the moved model see the same ones whatever the batch, the subset or the machine.
+Timestep, noise, which of several captions is told, and whether the sample is mirrored, are functions of (sample id,
+draw number, seed) and of nothing else, so the unchanged and the moved model see the same ones whatever the batch, the
+subset or the machine.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, Protocol
 
 import torch
@@ -65,10 +67,19 @@ class Draws:
             noise.append(torch.randn(*shape, generator=generator))
         return torch.tensor(timesteps, dtype=torch.int64), torch.stack(noise)
 
+    def choices(self, sample_id: str) -> tuple[Tensor, Tensor]:
+        """Return two uniform numbers from 0 to 1 for each draw of a sample, (count,) twice: caption, and mirroring.
 
-def _seed_of(sample_id: str, draw: int, seed: int) -> int:
-    """Return a seed that a change of any of the three makes unrelated; the same on every machine."""
-    digest = hashlib.sha256(f"{seed} {draw} {sample_id}".encode()).digest()
+        They come from seeds of their own: a sample with one caption, never mirrored, is drawn as without them.
+        """
+        seeds = [_seed_of(sample_id, draw, self.seed, use="choices ") for draw in range(self.count)]
+        numbers = torch.stack([torch.rand(2, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+        return numbers[:, 0], numbers[:, 1]
+
+
+def _seed_of(sample_id: str, draw: int, seed: int, use: str = "") -> int:
+    """Return a seed that a change of any of the four makes unrelated; the same on every machine."""
+    digest = hashlib.sha256(f"{use}{seed} {draw} {sample_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
@@ -141,20 +152,36 @@ class Entries(Protocol):
 
 @dataclass(frozen=True)
 class Shared:
-    """Entries that samples share: ``values`` (m, …), possibly memory-mapped, and which of them each has, (n,)."""
+    """Entries that samples share: ``values`` (m, …), possibly memory-mapped, and which of them each has, (n, k).
+
+    A sample has ``counts`` (n,) of them, the first of its k; read by position alone, it gives the first.
+    """
 
     values: Tensor
     which: Tensor
+    counts: Tensor
 
     def __getitem__(self, which: Tensor, /) -> Tensor:
-        return self.values[self.which[which]].float()
+        return self.values[self.which[which, 0]].float()
+
+    def chosen(self, which: Tensor, numbers: Tensor) -> Tensor:
+        """Return one entry of each sample, by numbers from 0 to 1 (n,): its counts share that range equally."""
+        counts = self.counts[which]
+        place = torch.minimum((numbers * counts).long(), counts - 1)
+        return self.values[self.which[which, place]].float()
+
+    @classmethod
+    def by_all(cls, values: Tensor, n: int) -> Shared:
+        """Return the one entry (1, …) that all of n samples have."""
+        return cls(values, torch.zeros(n, 1, dtype=torch.int64), torch.ones(n, dtype=torch.int64))
 
 
 @dataclass(frozen=True)
 class DrawRows:
     """Draws of samples as rows of the engine: row i · count + d is draw d of sample i.
 
-    ``samples`` (n, c, h, w) may be memory-mapped; ``conditions`` hold one entry a sample.
+    ``samples`` (n, c, h, w) may be memory-mapped; ``conditions`` hold one entry a sample, or several to choose from.
+    Where ``mirrored`` are the same samples mirrored, half of the draws are of these.
     """
 
     ids: Sequence[str]
@@ -162,6 +189,7 @@ class DrawRows:
     conditions: Mapping[str, Entries]
     draws: Draws
     n_timesteps: int
+    mirrored: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids) * self.draws.count
@@ -174,12 +202,25 @@ class DrawRows:
         offset = first * self.draws.count
         kept = slice(start - offset, stop - offset)
         which = torch.arange(start, stop) // self.draws.count
+        choices = [self.draws.choices(self.ids[sample]) for sample in range(first, last)] if self._chooses else []
+        told, turned = (torch.cat(numbers)[kept] for numbers in zip(*choices, strict=True)) if choices else (None, None)
+        x = self.samples[which].float()
+        if self.mirrored is not None and turned is not None:
+            x = torch.where((turned < 0.5).reshape(-1, 1, 1, 1), self.mirrored[which].float(), x)
         batch = {
-            "x": self.samples[which].float(),
+            "x": x,
             "t": torch.cat([timesteps for timesteps, _ in drawn])[kept],
             "noise": torch.cat([noise for _, noise in drawn])[kept],
         }
-        return batch | {name: values[which] for name, values in self.conditions.items()}
+        return batch | {
+            name: values[which] if told is None or not isinstance(values, Shared) else values.chosen(which, told)
+            for name, values in self.conditions.items()
+        }
+
+    @cached_property
+    def _chooses(self) -> bool:
+        several = (bool((one.counts > 1).any()) for one in self.conditions.values() if isinstance(one, Shared))
+        return self.mirrored is not None or any(several)
 
 
 def by_sample(values: Tensor, count: int) -> Tensor:

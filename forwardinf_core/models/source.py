@@ -40,6 +40,7 @@ class ModelSource(BaseModel):
     )
     tail: tuple[str, ...] | None = Field(None, min_length=1, description="Module names the tail step may move.")
     head: str | None = Field(None, min_length=1, description="Module name of the last linear layer.")
+    mirrors: bool = Field(False, description="Diffusion: trained on pictures mirrored at random; half the draws are.")
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

@@ -66,6 +66,10 @@ class ProjectConfig(BaseModel):
                 )
         if self.task == "text-classification" and self.model.kind not in TEXT_MODEL_KINDS:
             raise ValueError(f"model.kind is {self.model.kind}, and {self.task} takes {' or '.join(TEXT_MODEL_KINDS)}")
+        if self.model.mirrors and (self.task != "diffusion" or self.model.kind == "baseline"):
+            raise ValueError(
+                "model.mirrors is given, and only models of kind diffusers may be trained on mirrored images"
+            )
         if self.task == "image-classification" and self.model.length is not None:
             raise ValueError("model.length is given, and images have no length in tokens")
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 from forwardinf_core.errors import DataError, ModelError
 from forwardinf_core.influence.curvature.ekfac import EigenvalueFit, FactorFit
 from forwardinf_core.influence.curvature.fitting import fitted
-from forwardinf_core.influence.diffusion import Denoising, DrawRows, Draws, by_sample, normalised_skew
+from forwardinf_core.influence.diffusion import Denoising, DrawRows, Draws, Shared, by_sample, normalised_skew
 from forwardinf_core.influence.graph import whole_graph
 from forwardinf_core.influence.network import FullNetwork, RestrictedNetwork
 from forwardinf_core.influence.scoring import score_batch
@@ -54,6 +55,41 @@ def test_the_loss_is_the_squared_error_against_what_the_scheduler_trains_for(pre
     outputs = torch.randn_like(noised)
     expected = (outputs - targets[prediction]).square().mean((1, 2, 3))
     torch.testing.assert_close(objective.losses(outputs, batch), expected)
+
+
+def told_in_several_ways(n: int = 6, count: int = 8) -> DrawRows:
+    """Return draws of samples with one to three captions (whose entry is their number), mirrored half of the time."""
+    plain = rows(n, Draws(count))
+    which = torch.tensor([[0, 1, 2]] * n)
+    said = Shared(torch.arange(3.0).reshape(3, 1), which, torch.tensor([1, 2, 3] * (n // 3)))
+    return replace(plain, conditions={**plain.conditions, "text": said}, mirrored=plain.samples.flip(-1))
+
+
+def test_which_caption_is_told_and_what_is_mirrored_belongs_to_the_draw_alone() -> None:
+    everything = told_in_several_ways()
+    whole = everything.batch(0, len(everything))
+    for start, stop in ((0, 1), (5, 23), (17, 48)):
+        part = everything.batch(start, stop)
+        for name, value in part.items():
+            assert torch.equal(value, whole[name][start:stop])
+    told = by_sample(whole["text"], 8).flatten(1)
+    assert [sorted(set(each.tolist())) for each in told[:3]] == [[0.0], [0.0, 1.0], [0.0, 1.0, 2.0]]
+    plain = rows(6, Draws(8)).batch(0, 48)
+    mirrored = (whole["x"] != plain["x"]).flatten(1).any(1)
+    assert torch.equal(whole["x"][mirrored], plain["x"][mirrored].flip(-1))
+    assert 12 < int(mirrored.sum()) < 36
+    assert torch.equal(whole["noise"], plain["noise"])  # choices have a seed of their own
+    assert torch.equal(whole["t"], plain["t"])
+    other = replace(everything, draws=Draws(8, seed=1)).batch(0, 48)
+    assert not torch.equal(other["text"], whole["text"])
+
+
+def test_a_sample_with_one_caption_is_drawn_as_without_a_choice() -> None:
+    plain = rows()
+    said = Shared.by_all(torch.ones(1, 2), 4)
+    batch = replace(plain, conditions={**plain.conditions, "text": said}).batch(2, 9)
+    assert torch.equal(batch["x"], plain.batch(2, 9)["x"])
+    assert torch.equal(batch["text"], torch.ones(7, 2))
 
 
 def test_loss_changes_equal_the_difference_of_losses_in_float64() -> None:

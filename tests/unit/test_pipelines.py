@@ -11,15 +11,17 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from forwardinf_core.audits.context import AtOnce
 from forwardinf_core.audits.generation.checking import check_generation
+from forwardinf_core.audits.generation.facts import group_columns
 from forwardinf_core.audits.generation.methods import METHODS, method_named
 from forwardinf_core.audits.generation.opening import open_generation_audit
 from forwardinf_core.audits.generation.painting import Wish, paint, wishes
 from forwardinf_core.audits.generation.tracing import GenerationAudit
 from forwardinf_core.cli import main
-from forwardinf_core.errors import DataError, ModelError
+from forwardinf_core.errors import DataError, ModelError, ProjectError
 from forwardinf_core.influence.diffusion import Draws
 from tests.unit.pipelines import N, write_dit, write_text_to_image
 
@@ -209,7 +211,7 @@ def test_a_column_of_captions_can_be_named(told: GenerationAudit, tmp_path: Path
     for split in ("train", "test"):
         config[split]["caption"] = "says"
     (folder / "project.yaml").write_text(yaml.safe_dump(config))
-    assert set(open_generation_audit(folder).captions) == {LEFT, RIGHT}
+    assert set(open_generation_audit(folder).captions) == {(LEFT,), (RIGHT,)}
 
 
 def test_a_pipeline_in_half_precision_alone_is_read(told: GenerationAudit, tmp_path: Path) -> None:
@@ -223,3 +225,40 @@ def test_a_pipeline_in_half_precision_alone_is_read(told: GenerationAudit, tmp_p
     read = dict(open_generation_audit(folder).model.module.state_dict())
     for name, value in told.model.module.state_dict().items():
         assert torch.equal(read[name], value.half().float())
+
+
+def test_several_captions_a_row_and_mirrored_pictures_are_drawn_as_the_model_was_trained(
+    told: GenerationAudit, tmp_path: Path
+) -> None:
+    folder = changed(told, tmp_path / "several")
+    table = pd.read_parquet(folder / "train.parquet")
+    table["caption"] = [[one, RIGHT, None] if number % 2 else [one] for number, one in enumerate(table["caption"])]
+    table.to_parquet(folder / "train.parquet")
+    config = yaml.safe_load((folder / "project.yaml").read_text())
+    config["model"]["mirrors"] = True
+    (folder / "project.yaml").write_text(yaml.safe_dump(config))
+    audit = open_generation_audit(folder)
+    assert {len(each) for each in audit.captions} == {1, 2}
+    place = audit.place(AtOnce())
+    assert place.mirrored is not None
+    batch = place.rows(Draws(8)).batch(0, 8 * N)
+    pixels = audit.model.codec.encode([audit.train.image(3).transpose(Image.Transpose.FLIP_LEFT_RIGHT)])
+    torch.testing.assert_close(place.mirrored[3], pixels[0])
+    of_third = batch["x"].reshape(N, 8, *batch["x"].shape[1:])[3]
+    mirrored = [bool(torch.equal(one, place.mirrored[3])) for one in of_third]
+    assert 0 < sum(mirrored) < 8
+    query = audit.picture("train:row-3")
+    assert isinstance(query.label, str)
+    (found,) = audit.trace([query], method_named("unlearn", **FEW))
+    assert found.unchanged_max_abs_score == 0.0
+    assert np.isfinite(found.scores.score).all()
+    assert "caption" not in group_columns(audit)
+
+
+def test_mirrors_are_for_diffusers_models_alone(told: GenerationAudit, tmp_path: Path) -> None:
+    folder = changed(told, tmp_path / "baseline")
+    config = yaml.safe_load((folder / "project.yaml").read_text())
+    config["model"] = {"kind": "baseline", "path": "model/", "mirrors": True}
+    (folder / "project.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(ProjectError, match=r"model\.mirrors is given"):
+        open_generation_audit(folder)

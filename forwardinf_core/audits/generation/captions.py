@@ -21,10 +21,10 @@ Keeping = Callable[[str, dict[str, str]], tuple[Path, Binding]]
 
 
 def read_captions(
-    prompts: PromptEncoder, captions: Sequence[str], keeping: Keeping, context: Context
+    prompts: PromptEncoder, captions: Sequence[tuple[str, ...]], keeping: Keeping, context: Context
 ) -> dict[str, Shared]:
-    """Return the entries that depend on captions (``PromptEncoder.read``), one a row, memory-mapped."""
-    known = sorted(set(captions))
+    """Return the entries that depend on captions (``PromptEncoder.read``), one or several a row, memory-mapped."""
+    known = sorted({caption for each in captions for caption in each})
     depends = {"captions": sha256("\x00".join(known).encode()), "encoder": prompts.fingerprint}
     first = prompts.read(known[:1])
     kept = {name: keeping("captions" if name == "text" else f"captions-{name}", depends) for name in first}
@@ -38,5 +38,8 @@ def read_captions(
                 writers[name].write(start, value.half())
             context.report(stop, len(known), "Reading the captions")
     places = {caption: place for place, caption in enumerate(known)}
-    which = torch.tensor([places[caption] for caption in captions])
-    return {name: Shared(open_tensor(*kept[name]), which) for name in first}
+    counts = torch.tensor([len(each) for each in captions])
+    which = torch.zeros(len(captions), int(counts.max()), dtype=torch.int64)
+    for row, each in enumerate(captions):
+        which[row, : len(each)] = torch.tensor([places[caption] for caption in each])
+    return {name: Shared(open_tensor(*kept[name]), which, counts) for name in first}

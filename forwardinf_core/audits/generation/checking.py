@@ -68,11 +68,12 @@ def check_captions(audit: GenerationAudit, found: Findings) -> None:
     prompts = audit.model.prompts
     if prompts is None:
         return
-    n_cut = sum(prompts.unread(caption) > 0 for caption in audit.captions)
+    captions = [caption for each in audit.captions for caption in each]
+    n_cut = sum(prompts.unread(caption) > 0 for caption in captions)
     if n_cut:
         found.add(
             "warning",
             "train",
-            f"{n_cut:,} of {len(audit.captions):,} captions have more than the {prompts.length} tokens that are read.",
+            f"{n_cut:,} of {len(captions):,} captions have more than the {prompts.length} tokens that are read.",
             "What comes after them does not count, in training or here.",
         )

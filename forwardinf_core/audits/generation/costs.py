@@ -101,8 +101,9 @@ def of_trace(audit: GenerationAudit, method: Method, rates: Rates) -> Forecast:
     disk = rates.images * (SCORE_BYTES + TENSORS_A_DRAW * FLOAT_BYTES * method.draws)
     seconds = START_S
     if not place.has("samples"):
-        seconds += rates.read_seconds
-        disk += rates.images * rates.sample_bytes
+        sets = 2 if place.mirrors else 1
+        seconds += sets * rates.read_seconds
+        disk += sets * rates.images * rates.sample_bytes
     if not place.has("features"):
         passes += PASSES_OF_FEATURES
     if not place.has_outputs(draws):

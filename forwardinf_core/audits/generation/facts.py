@@ -110,6 +110,8 @@ def group_columns(audit: GenerationAudit) -> tuple[str, ...]:
     labels = audit.train.labels.tolist()
     for name in audit.train.columns:
         values = audit.train.column(name).tolist()
+        if any(isinstance(value, (list, np.ndarray)) for value in values):  # several captions a row
+            continue
         n_values = len(set(values))
         is_class = n_values == len(set(labels)) == len(set(zip(values, labels, strict=True)))  # under its own name
         if 1 < n_values <= min(GROUPS_AT_MOST, len(audit.train) // 2) and not is_class:

@@ -7,7 +7,7 @@ made with (sample id, draw number, seed), so outputs of other draws are refused 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
 import torch
+from PIL import Image, ImageOps
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -70,23 +71,34 @@ class Place:
     audit_dir: Path
     context: Context
     opened: Opened
-    captions: Sequence[str] = ()  # of the training rows, empty where the model takes none
+    captions: Sequence[tuple[str, ...]] = ()  # of the training rows, empty where the model takes none
+    mirrors: bool = False  # the model was trained on pictures mirrored at random, and draws are of both
 
     @cached_property
     def prints(self) -> dict[str, str]:
-        """Fingerprints of what answers are made from: model, rows and, where the model is told them, captions."""
+        """Fingerprints of what answers are made from: model, rows, captions where it is told them, and mirroring."""
         found = {"model": self.model.fingerprint, "train": self.train.fingerprint}
-        return {**found, "captions": sha256("\x00".join(self.captions).encode())} if self.captions else found
+        if self.captions:
+            found["captions"] = sha256("\x00".join("\x01".join(each) for each in self.captions).encode())
+        return {**found, "mirrors": "at random"} if self.mirrors else found
 
     @cached_property
     def samples(self) -> Tensor:
         """Return the training images as the denoiser takes them, (n, c, h, w), encoded once and memory-mapped."""
-        bound = self._binding("samples")
-        folder = self._folder("samples", bound)
+        return self._encoded("samples", lambda image: image)
+
+    @cached_property
+    def mirrored(self) -> Tensor | None:
+        """Return the same of the images mirrored left for right, where the model was trained on those too."""
+        return self._encoded("mirrored", ImageOps.mirror) if self.mirrors else None
+
+    def _encoded(self, name: Literal["samples", "mirrored"], turned: Callable[[Image.Image], Image.Image]) -> Tensor:
+        bound = self._binding(name)
+        folder = self._folder(name, bound)
         layout = Layout((len(self.train), *self.model.codec.shape), "float32", BLOCK)
         with ArrayWriter(folder, layout, bound) as writer:
             for start, stop in writer.missing():
-                images = [self.train.image(position) for position in range(start, stop)]
+                images = [turned(self.train.image(position)) for position in range(start, stop)]
                 writer.write(start, self.model.codec.encode(images))
                 self.context.report(stop, len(self.train), "Reading the training images")
         return open_tensor(folder, bound)
@@ -95,8 +107,8 @@ class Place:
     def conditions(self) -> Mapping[str, Entries]:
         """Return what conditions the denoiser, one entry a training row. Raises DataError where a label is missing."""
         if self.model.prompts is not None:
-            alike = torch.zeros(len(self.train), dtype=torch.int64)
-            numbers = {name: Shared(value, alike) for name, value in self.model.prompts.numbers().items()}
+            said = self.model.prompts.numbers()
+            numbers = {name: Shared.by_all(value, len(self.train)) for name, value in said.items()}
             return {**self.states, **numbers}
         if self.model.condition != "class":
             return {}
@@ -123,7 +135,8 @@ class Place:
 
     def rows(self, draws: Draws) -> DrawRows:
         """Return the draws of all training rows."""
-        return DrawRows(self.train.ids, self.samples, self.conditions, draws, self.model.n_timesteps)
+        samples, mirrored = self.samples, self.mirrored
+        return DrawRows(self.train.ids, samples, self.conditions, draws, self.model.n_timesteps, mirrored)
 
     def network(self, method: Method) -> Network:
         """Return the denoiser as a function of what the method may move."""

@@ -117,21 +117,25 @@ class GenerationAudit:
 
     def place(self, context: Context) -> Place:
         """Return where engine work on this project happens."""
-        return Place(self.model, self.train, self.project.audit_dir, context, self._opened, self.captions)
+        mirrors = self.project.config.model.mirrors
+        return Place(self.model, self.train, self.project.audit_dir, context, self._opened, self.captions, mirrors)
 
     @cached_property
-    def captions(self) -> tuple[str, ...]:
-        """What the training rows show, in words; empty where the model is not told. Raises DataError without them."""
+    def captions(self) -> tuple[tuple[str, ...], ...]:
+        """What the training rows show, in words, each one or several ways; empty where the model is not told.
+
+        Raises DataError where the model is told and there are none.
+        """
         return self._captions_of(self.train, self.project.config.train) if self.model.condition == "text" else ()
 
-    def _captions_of(self, rows: ImageRows, source: RowSource) -> tuple[str, ...]:
+    def _captions_of(self, rows: ImageRows, source: RowSource) -> tuple[tuple[str, ...], ...]:
         name = source.caption or CAPTION
         if source.caption is None and name not in rows.columns:
             raise DataError(
                 "The model is told in words what to paint, and the rows have no captions.",
                 hint=f"Name their column in project.yaml, train: {{caption: …}}. Columns: {', '.join(rows.columns)}.",
             )
-        return tuple("" if value is None else str(value) for value in rows.column(name).tolist())
+        return tuple(_said(value) for value in rows.column(name))
 
     def generate(self, name: str | None, *, seed: int, steps: int = 50, guidance: float = 1.0) -> Picture:
         """Generate a picture of a class (None where the model takes none) and keep it. Same options, same picture."""
@@ -151,7 +155,7 @@ class GenerationAudit:
             rows, source = (
                 (self.train, self.project.config.train) if split == "train" else (self.test, self.project.config.test)
             )
-            return Picture(query, self._captions_of(rows, source)[rows.position(key)], {})
+            return Picture(query, self._captions_of(rows, source)[rows.position(key)][0], {})
         self.pictures.image(query)
         return Picture(query, self.model.label_of(name), self.pictures.made(query))
 
@@ -220,6 +224,7 @@ class GenerationAudit:
                 "loss_after": found.loss_after,
                 "unchanged_max_abs_score": found.control,
                 "made": dict(picture.made),
+                "mirrors": place.mirrors,
                 "seconds": time.perf_counter() - begun,
             },
             frames={"scores": pd.DataFrame(frame)},
@@ -284,6 +289,12 @@ def group_sums(scores: NDArray[np.float32], groups: Sequence[str]) -> dict[str, 
     for name, score in zip(groups, scores.tolist(), strict=True):
         totals[name] = totals.get(name, 0.0) + score
     return dict(sorted(totals.items(), key=lambda item: -item[1]))
+
+
+def _said(value: object) -> tuple[str, ...]:
+    """Return the captions of a row: a cell holds one, or a list of several; without any it is the empty one."""
+    each = value if isinstance(value, (list, tuple, np.ndarray)) else [value]
+    return tuple(str(one) for one in each if one is not None) or ("",)
 
 
 def _nearest(feature: NDArray[np.float32], share: float | None) -> NDArray[np.int64] | None:

@@ -51,10 +51,10 @@ def describe(project: GenerationProject, found: Generation, ranking: Ranking, po
     from forwardinf_core.audits.generation.facts import planted
 
     own, label, place = project.audit.train_ids[position], class_of(project, position), ranking.place(position)
-    caption = project.audit.captions[position] if project.audit.captions else ""
-    named = "" if caption or not label else f", class **{plain(label)}**"
+    captions = project.audit.captions[position] if project.audit.captions else ()
+    named = "" if any(captions) or not label else f", class **{plain(label)}**"
     st.markdown(f"**{plain(own)}**{named}")
-    if caption:
+    for caption in filter(None, captions):
         st.caption(f"“{plain(caption)}”")
     if place is None:
         st.markdown(":gray[**Not scored**]: only the most alike images were.")

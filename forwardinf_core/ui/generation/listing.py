@@ -72,7 +72,7 @@ def class_of(project: GenerationProject, position: int) -> str:
     """Return the class of a training image, or the beginning of its caption; empty where it has neither."""
     rows = project.audit.train
     if project.audit.captions:
-        caption = project.audit.captions[position]
+        caption = project.audit.captions[position][0]
         return caption if len(caption) <= LONGEST_CAPTION else f"{caption[: LONGEST_CAPTION - 1]}…"
     return wording.class_name(rows.classes, int(rows.labels[position])) if len(rows.classes) > 1 else ""
 
