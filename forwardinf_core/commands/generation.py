@@ -35,6 +35,7 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Generate a picture with the project's model; trace it with attribute."""
+    from forwardinf_core.audits.generation.checking import UNFILTERED
     from forwardinf_core.audits.generation.opening import open_generation_audit
     from forwardinf_core.store.files import write_bytes
 
@@ -49,6 +50,8 @@ def generate(
         typer.echo(f"{picture.query} written to {out}")
         if unread:
             typer.echo(f"The model reads the prompt without its last {unread} tokens: it is too long.")
+        if audit.model.has_filter:
+            typer.echo(" ".join(UNFILTERED))
 
 
 def attribute_pictures(

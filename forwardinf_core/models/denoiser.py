@@ -86,7 +86,7 @@ class DiffusionModel:
     ``classes`` are the names of its class labels, in order; empty where it is not conditioned on classes.
     ``null_label`` stands for no class or prompt, where the model was trained with one. ``schedule`` is the
     configuration of its noise schedule. ``prompts`` reads what a text-to-image model is told. ``fingerprint`` is a
-    SHA-256 over weights and configuration.
+    SHA-256 over weights and configuration. ``has_filter``: its pipeline comes with a safety checker, which is not run.
     """
 
     module: nn.Module
@@ -99,6 +99,7 @@ class DiffusionModel:
     fingerprint: str
     kind: str
     prompts: PromptEncoder | None = None
+    has_filter: bool = False
 
     @property
     def n_timesteps(self) -> int:

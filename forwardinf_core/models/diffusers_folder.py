@@ -116,6 +116,7 @@ def load_diffusers(source: ModelSource, root: Path) -> DiffusionModel:
         ),
         kind=source.kind,
         prompts=prompts,
+        has_filter=isinstance(part := (index or {}).get("safety_checker"), list) and any(part),
     )
 
 

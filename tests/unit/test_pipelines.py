@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 from forwardinf_core.audits.context import AtOnce
-from forwardinf_core.audits.generation.checking import check_generation
+from forwardinf_core.audits.generation.checking import UNFILTERED, check_generation
 from forwardinf_core.audits.generation.facts import group_columns
 from forwardinf_core.audits.generation.methods import METHODS, method_named
 from forwardinf_core.audits.generation.opening import open_generation_audit
@@ -262,3 +262,17 @@ def test_mirrors_are_for_diffusers_models_alone(told: GenerationAudit, tmp_path:
     (folder / "project.yaml").write_text(yaml.safe_dump(config))
     with pytest.raises(ProjectError, match=r"model\.mirrors is given"):
         open_generation_audit(folder)
+
+
+def test_a_safety_checker_is_said_not_to_run(
+    told: GenerationAudit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = changed(told, tmp_path / "checked")
+    index = json.loads((folder / "model" / "model_index.json").read_text())
+    index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
+    (folder / "model" / "model_index.json").write_text(json.dumps(index))
+    assert UNFILTERED[0] in [problem.title for problem in check_generation(folder).problems]
+    asked = ["generate", str(folder), "--prompt", LEFT, "--steps", "1", "--out", str(tmp_path / "out.png")]
+    assert main(asked) == 0
+    assert UNFILTERED[0] in capsys.readouterr().out
+    assert not told.model.has_filter

@@ -15,6 +15,12 @@ from forwardinf_core.projects.findings import Findings, Problem
 Report = Callable[[float, str], None]
 
 
+UNFILTERED = (
+    "The pipeline's safety checker is not run.",
+    "What is painted here is shown as the model paints it, and traced as it is.",
+)
+
+
 @dataclass(frozen=True)
 class GenerationCheck:
     """What was found. ``pass_seconds``: one look at every training image; ``costs``: of the first work of each sort."""
@@ -48,6 +54,8 @@ def check_generation(ref: str | Path, *, all_images: bool = False, report: Repor
         check_content(name, rows, None, found, all_rows=all_images, tell=tell_part)
     with found.trying("train"):
         check_captions(audit, found)
+    if audit.model.has_filter:
+        found.add("warning", "model", *UNFILTERED)
     tell(0.9, "Trying the model")
     rates = None
     with found.trying("model"):

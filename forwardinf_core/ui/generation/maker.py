@@ -99,6 +99,7 @@ def paint_form(project: GenerationProject, link: Link, *, wide: bool) -> None:
         )
     painting_line(project, settings)
     unread_line(project, link.prompt)
+    filter_line(project)
     if not wide and link.seed.isascii() and link.seed.isdigit():
         st.button(
             "Same with the next seed",
@@ -166,6 +167,14 @@ def unread_line(project: GenerationProject, prompt: str) -> None:
             f"The model reads {prompts.length} tokens of a prompt. The last {unread} of this one are cut off.",
             icon=":material/content_cut:",
         )
+
+
+def filter_line(project: GenerationProject) -> None:
+    """Say it where the pipeline would have looked over what it paints."""
+    from forwardinf_core.audits.generation.checking import UNFILTERED
+
+    if project.audit.model.has_filter:
+        st.caption(f":material/visibility: {' '.join(UNFILTERED)}")
 
 
 def class_names(project: GenerationProject) -> list[str]:
