@@ -41,8 +41,8 @@ def read() -> Address:
 
 def link() -> dict[str, str]:
     """Return all that the link says now, by name."""
-    said = st.query_params.to_dict()
-    return caught_up(_page(), said, st.session_state.get(state.LINK_CHANGE), time.monotonic())
+    said: dict[str, str] = st.query_params.to_dict()
+    return said
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +60,19 @@ def go(**changes: str) -> None:
 
     Of two quick clicks the second is sent with the link from before the first; what the first changed stays.
     """
-    said = st.query_params.to_dict()
-    kept = {name: value for name, value in link().items() if name not in changes}
+    page, said = str(st.context.url or ""), link()
+    known = caught_up(page, said, st.session_state.get(state.LINK_CHANGE), time.monotonic())
+    kept = {name: value for name, value in known.items() if name not in changes}
     after = {**kept, **{name: value for name, value in changes.items() if value}}
     st.query_params.from_dict(after)
-    st.session_state[state.LINK_CHANGE] = Change(_page(), said, after, time.monotonic())
+    st.session_state[state.LINK_CHANGE] = Change(page, said, after, time.monotonic())
 
 
 def caught_up(page: str, said: dict[str, str], last: Change | None, now: float) -> dict[str, str]:
-    """Return the link as it is when a browser says it is ``said``: just after a change it may not know of it yet."""
+    """Return the link as it is when a browser says it is ``said``: just after a change it may not know of it yet.
+
+    For clicks alone: a screen that is drawn after Back has gone back, however soon.
+    """
     if last is not None and last.page == page and last.before == said and now - last.at < SETTLING_S:
         return last.after
     return said
-
-
-def _page() -> str:
-    return str(st.context.url or "")
