@@ -70,9 +70,16 @@ class Copies:
     truth: NDArray[np.int64]
 
 
-def listed_pairs(audit: Audit, path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return test and training positions of a list with the columns test_id and train_id."""
+def listed_pairs(audit: Audit, path: Path, *, same_shot: bool = False) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return test and training positions of a list with the columns test_id and train_id.
+
+    ``same_shot`` keeps those whose column ``judgment`` is 1: the same shot, as in the list that comes with CIFAR-10.
+    """
     table = pd.read_csv(path, dtype=str)
+    if same_shot:
+        if "judgment" not in table.columns:
+            raise DataError(f"{path.name} has no column judgment.", hint="1 says: the same shot.")
+        table = table[table["judgment"] == "1"]
     if not {"test_id", "train_id"} <= set(table.columns):
         raise DataError(f"{path.name} has no columns test_id and train_id.", hint=f"It has {', '.join(table.columns)}.")
     tests = np.asarray([audit.test.position(row_id) for row_id in table["test_id"]])
@@ -145,6 +152,23 @@ def without(scores: Tensor, truth: NDArray[np.int64], others: dict[int, NDArray[
     for query, own in enumerate(truth.tolist()):
         left[query, torch.from_numpy(others.get(own, truth[:0]))] = -torch.inf
     return left
+
+
+def with_judged(
+    ranks: dict[str, NDArray[np.int64]],
+    tests: NDArray[np.int64],
+    more: dict[str, NDArray[np.int64]],
+    more_tests: NDArray[np.int64],
+) -> dict[str, NDArray[np.int64]]:
+    """Return by signal, for each of ``tests`` (n,), the rank of the best of its true rows: the listed one or others.
+
+    ``more`` (m,) are the ranks of pairs that were judged true beside the list, ``more_tests`` (m,) their test rows.
+    """
+    found = {name: values.copy() for name, values in ranks.items() if name != UNGROUPED}
+    for name, values in found.items():
+        for own, rank in zip(more_tests.tolist(), more[name].tolist(), strict=True):
+            values[tests == own] = np.minimum(values[tests == own], rank)
+    return found
 
 
 def recipe_ranks(audit: Audit, test_positions: NDArray[np.int64], truth: NDArray[np.int64]) -> NDArray[np.int64]:

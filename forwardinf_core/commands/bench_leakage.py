@@ -26,6 +26,9 @@ def register_in(group: typer.Typer) -> None:
 def leakage(
     project: Annotated[str, typer.Argument(help="A folder with a trained model.")],
     pairs: Annotated[Path | None, typer.Option(help="CSV with test_id, train_id of known near-duplicates.")] = None,
+    also: Annotated[
+        Path | None, typer.Option(help="With --pairs, further true pairs: a CSV with test_id, train_id, judgment 1.")
+    ] = None,
     recipe: Annotated[bool, typer.Option("--recipe", help="Also the released recipe, on five queries.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -47,6 +50,12 @@ def leakage(
             tables["listed pairs, reported half"] = bench.table_of(ranks, slice(1, None, 2))
             tables["listed pairs, half looked at"] = bench.table_of(ranks, slice(0, None, 2))
             tables["listed pairs, all"] = bench.table_of(ranks)
+            if also is not None:
+                more_tests, more_trains = bench.listed_pairs(audit, also, same_shot=True)
+                more = bench.ranks_of(audit, bench.listed_copies(audit, more_tests, more_trains))
+                both = bench.with_judged(ranks, tests, more, more_tests)
+                tables["listed pairs, all, or another row judged the same shot"] = bench.table_of(both)
+                tables["… of them the reported half"] = bench.table_of(both, slice(1, None, 2))
             if recipe:
                 tables["listed pairs, released recipe"] = (
                     bench.found_of("forward-inf", bench.recipe_ranks(audit, tests, trains)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +16,8 @@ from forwardinf_core.audits.leakage import fitted
 from forwardinf_core.audits.leakage.medium import GREY, PATCHES
 from forwardinf_core.audits.leakage.signals import fit_spaces, likeness, placed
 from forwardinf_core.audits.leakage.traces import Traces, described
-from forwardinf_core.benchmarks.leakage import other_copies, without
+from forwardinf_core.benchmarks.leakage import UNGROUPED, listed_pairs, other_copies, with_judged, without
+from forwardinf_core.errors import DataError
 
 RTOL = 1e-3  # float32 products against double precision
 
@@ -70,3 +73,23 @@ def test_other_copies_of_a_listed_row_are_left_out_of_its_ranking_alone() -> Non
     left = without(scores, np.asarray([1, 2]), others)
     assert left[0].tolist() == [0, 1, 2, -torch.inf]
     assert torch.equal(left[1], scores[1])
+
+
+def test_another_row_that_was_judged_true_counts_for_its_own_test_row_alone() -> None:
+    ranks = {"fused": np.asarray([4, 1, 7]), UNGROUPED: np.asarray([1, 1, 7])}
+    more = {"fused": np.asarray([2, 1, 3]), UNGROUPED: np.asarray([2, 1, 3])}
+    found = with_judged(ranks, np.asarray([10, 11, 12]), more, np.asarray([10, 10, 99]))
+    assert {name: values.tolist() for name, values in found.items()} == {"fused": [1, 1, 7]}
+    assert ranks["fused"].tolist() == [4, 1, 7]
+
+
+def test_of_judged_pairs_the_same_shots_alone_are_read(digits_audit: Audit, tmp_path: Path) -> None:
+    tests, trains = digits_audit.test_ids, digits_audit.train_ids
+    judged = tmp_path / "judged.csv"
+    rows = [(tests[0], trains[5], 1), (tests[1], trains[6], 2), (tests[2], trains[7], 0)]
+    pd.DataFrame(rows, columns=["test_id", "train_id", "judgment"]).to_csv(judged, index=False)
+    assert [found.tolist() for found in listed_pairs(digits_audit, judged, same_shot=True)] == [[0], [5]]
+    assert [found.tolist() for found in listed_pairs(digits_audit, judged)] == [[0, 1, 2], [5, 6, 7]]
+    pd.DataFrame(rows, columns=["test_id", "train_id", "sure"]).to_csv(judged, index=False)
+    with pytest.raises(DataError, match="no column judgment"):
+        listed_pairs(digits_audit, judged, same_shot=True)
