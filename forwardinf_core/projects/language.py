@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Self, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from forwardinf_core.datasets.documents import Documents, DocumentSource, open_documents
 from forwardinf_core.errors import ProjectError
@@ -21,6 +21,8 @@ from forwardinf_core.projects.load import AUDIT_FOLDER, locate
 from forwardinf_core.projects.places import ALLOW_OUTSIDE, demo_folder, inside, is_set
 from forwardinf_core.projects.schema import LANGUAGE_TASKS
 from forwardinf_core.projects.yaml_file import read_yaml
+
+MODEL_KEYS = ("kind", "path", "weights")
 
 
 class LanguageConfig(BaseModel):
@@ -33,6 +35,15 @@ class LanguageConfig(BaseModel):
     model: ModelSource
     train: DocumentSource
     test: DocumentSource | None = None
+
+    @model_validator(mode="after")
+    def _model_of_language(self) -> Self:
+        other = [name for name in ModelSource.model_fields if name in self.model.model_fields_set - set(MODEL_KEYS)]
+        if other:
+            raise ValueError(
+                f"model.{other[0]} is given, and of a language model are told {', '.join(MODEL_KEYS)} alone"
+            )
+        return self
 
 
 @dataclass(frozen=True)

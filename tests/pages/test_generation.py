@@ -314,6 +314,9 @@ def test_a_model_that_is_told_in_words_is_asked_in_words(
     text = written(app.run())
     assert "Painted as **left side**: seed 1, 4 steps." in text
     assert "cannot be retrained here" in text
+    assert "mirror image" not in text
+    monkeypatch.setattr(GenerationAudit, "mirrors", True)
+    assert "Half of the looks at a training image are at its mirror image" in written(app.run())
     app.text_input(key="gen-prompt").set_value("right side")
     next(button for button in app.button if button.label == "Paint").click()
     app.run()

@@ -296,3 +296,10 @@ def test_a_language_project_is_told_from_others_and_its_mistakes_are_named(tmp_p
     assert task_of(tmp_path) == "causal-lm"
     with pytest.raises(ProjectError, match="train is missing"):
         open_language_project(tmp_path)
+    (tmp_path / "project.yaml").write_text(
+        "name: x\ntask: causal-lm\nmodel: {kind: baseline, path: model, mirrors: true}\n"
+        "train: {kind: jsonl, path: a.jsonl, text: text}\n"
+    )
+    with pytest.raises(ProjectError, match="wrong") as refused:
+        open_language_project(tmp_path)
+    assert "model.mirrors is given" in str(refused.value.hint)

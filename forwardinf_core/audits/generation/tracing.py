@@ -83,6 +83,11 @@ class GenerationAudit:
     def classes(self) -> tuple[str, ...]:
         return self.model.classes
 
+    @property
+    def mirrors(self) -> bool:
+        """Say whether the model was trained on images mirrored at random, and so is asked about both."""
+        return self.project.config.model.mirrors
+
     @cached_property
     def prints(self) -> dict[str, str]:
         """Fingerprints of what answers are made from."""
@@ -117,8 +122,7 @@ class GenerationAudit:
 
     def place(self, context: Context) -> Place:
         """Return where engine work on this project happens."""
-        mirrors = self.project.config.model.mirrors
-        return Place(self.model, self.train, self.project.audit_dir, context, self._opened, self.captions, mirrors)
+        return Place(self.model, self.train, self.project.audit_dir, context, self._opened, self.captions, self.mirrors)
 
     @cached_property
     def captions(self) -> tuple[tuple[str, ...], ...]:

@@ -58,6 +58,8 @@ def offer(project: GenerationProject, picture: Picture, method: Method, *, name:
     count = counted(len(project.audit.train_ids), "training image")
     ends = f", at those that matter most {counted(method.second_draws, 'more time')}" if method.second_draws else ""
 
+    mirrored = ", half of the times mirrored" if project.audit.mirrors else ""
+
     def start() -> None:
         project.audit.trace_job(picture, method)
 
@@ -67,7 +69,7 @@ def offer(project: GenerationProject, picture: Picture, method: Method, *, name:
         st.caption(
             f"{plain(TITLES.get(method.name, method.name))}: the model is moved a little away from this picture, then "
             f"looks at {count if method.shortlist is None else 'the most alike of ' + count} again, "
-            f"{counted(method.draws, 'time')} each{ends}." + (FIRST_FIT if method.step in FITTED else ""),
+            f"{counted(method.draws, 'time')} each{ends}{mirrored}." + (FIRST_FIT if method.step in FITTED else ""),
             text_alignment="center",
         )
         audit = project.audit

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from forwardinf_core.audits.generation.records import Generation
 
 SHORTLISTS = {"": "All images", "0.25": "The most alike quarter", "0.1": "The most alike tenth"}
+MIRRORED = " Half of the looks at a training image are at its mirror image, as the model was trained."
 WORDS_OF_OPTIONS = {
     "rise": "How far the step raises the picture's mean loss, as a share of it.",
     "draws": "At how many noise levels each training image is looked at.",
@@ -48,7 +49,7 @@ def method_panel(project: GenerationProject, found: Generation) -> None:
             on_change=lambda: changed(project, found, method=st.session_state[state.GEN_METHOD]),
             label_visibility="collapsed",
         )
-        st.caption(plain(PLAIN_WORDS.get(name, "")))
+        st.caption(plain(PLAIN_WORDS.get(name, "")) + (MIRRORED if project.audit.mirrors else ""))
         now = "" if share is None else f"{share:g}"
         st.session_state[state.GEN_SHORTLIST] = now
         st.selectbox(
