@@ -44,7 +44,7 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "unlearn": Method("unlearn", "unlearn", form="skew", steps=30, learning_rate=1e-4, rise=0.3, second_share=0.05),
+    "unlearn": Method("unlearn", "unlearn", form="skew", steps=60, learning_rate=2e-4, rise=3.0, second_share=0.05),
     "ekfac": Method("ekfac", "ekfac"),
     "diagonal": Method("diagonal", "diagonal", damping=0.1),
     "sgd": Method("sgd", "sgd"),
@@ -64,7 +64,7 @@ PLAIN_WORDS = {
     "ekfac": "Moves the model a little away from this image, along the directions its training data leaves free, "
     "then looks whose error grew.",
     "diagonal": "As the curvature step, with one strength for each weight instead of for whole directions.",
-    "unlearn": "Makes the model forget this image in thirty small steps while it keeps the rest, then compares errors.",
+    "unlearn": "Makes the model forget this image in sixty small steps while it keeps the rest, then compares errors.",
     "sgd": "One plain gradient step: the product of two gradients.",
     "adam": "One Adam step: every weight moves equally far.",
     "forward-inf": "The recipe of the paper's released code: one Adam step, size of the change without its sign.",
