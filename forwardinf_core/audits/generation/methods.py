@@ -44,7 +44,7 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "unlearn": Method("unlearn", "unlearn", form="skew", steps=60, learning_rate=2e-4, rise=3.0, second_share=0.05),
+    "unlearn": Method("unlearn", "unlearn", form="skew", steps=60, learning_rate=1e-4, rise=1.0, second_share=0.05),
     "ekfac": Method("ekfac", "ekfac"),
     "diagonal": Method("diagonal", "diagonal", damping=0.1),
     "sgd": Method("sgd", "sgd"),
