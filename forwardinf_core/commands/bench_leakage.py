@@ -36,7 +36,10 @@ def leakage(
     from forwardinf_core.audits.leakage import report
     from forwardinf_core.audits.opening import open_audit
     from forwardinf_core.benchmarks import leakage as bench
+    from forwardinf_core.errors import DataError
 
+    if also is not None and pairs is None:
+        raise DataError("--also adds to a list, and no list is given.", hint="Give it with --pairs.")
     with progress_line(quiet=as_json) as tell:
         audit = open_audit(project, report=tell)
         found = report.run(audit, report=tell)

@@ -40,9 +40,7 @@ class LanguageConfig(BaseModel):
     def _model_of_language(self) -> Self:
         other = [name for name in ModelSource.model_fields if name in self.model.model_fields_set - set(MODEL_KEYS)]
         if other:
-            raise ValueError(
-                f"model.{other[0]} is given, and of a language model are told {', '.join(MODEL_KEYS)} alone"
-            )
+            raise ValueError(f"model.{other[0]} is given, and a language model takes {', '.join(MODEL_KEYS)} alone")
         return self
 
 

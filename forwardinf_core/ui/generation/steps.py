@@ -57,7 +57,6 @@ def offer(project: GenerationProject, picture: Picture, method: Method, *, name:
 
     count = counted(len(project.audit.train_ids), "training image")
     ends = f", at those that matter most {counted(method.second_draws, 'more time')}" if method.second_draws else ""
-
     mirrored = ", half of the times mirrored" if project.audit.mirrors else ""
 
     def start() -> None:
