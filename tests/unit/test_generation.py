@@ -96,18 +96,21 @@ def test_a_training_picture_helped_itself_most_and_the_unchanged_model_scores_ze
 
 
 def test_both_ends_take_their_score_from_other_draws(audit: GenerationAudit) -> None:
-    picture, method = audit.picture("train:train-7"), method_named("sgd", **FEW, second_draws=6, second_share=0.1)
+    looks = {"second_draws": 6, "second_share": 0.1, "third_draws": 9, "third_share": 0.05}
+    picture, method = audit.picture("train:train-7"), method_named("sgd", **FEW, **looks)
     found = audit.trace([picture], method)[0]
+    twice = audit.trace([picture], method_named("sgd", **FEW, **{**looks, "third_draws": 0}))[0].scores.score
     first = found.by_draw.mean(1)
-    again = at_both_ends(first, 0.1)
+    again, once_more = at_both_ends(first, 0.1), at_both_ends(twice, 0.05)
     assert again.tolist() == sorted([*np.argsort(first)[:2], *np.argsort(first)[-2:]])
+    assert once_more.tolist() == sorted([np.argmin(twice), np.argmax(twice)])
     place = audit.place(AtOnce())
     sample = audit.model.codec.encode([audit.pictures.image(picture.query)])
     query = query_rows(place, sample, picture.label, sha256(sample.numpy().tobytes()), method)
     network, update = make_update(place, query, method)
-    rows = place.rows(Draws(6, seed=2))
     for row in again.tolist():
-        batch = rows.batch(6 * row, 6 * row + 6)
+        count, seed = (9, 3) if row in once_more else (6, 2)
+        batch = place.rows(Draws(count, seed=seed)).batch(count * row, count * row + count)
         before, after = (
             network.objective.losses(network.outputs(at, batch), batch).double().mean()
             for at in (network.parameters, moved_parameters(network, update))

@@ -92,7 +92,7 @@ def of_trace(audit: GenerationAudit, method: Method, rates: Rates) -> Forecast:
     sides = 2 if method.direction == "central" else 1
     share = PASSES_OF_SCORING * (method.shortlist or 1.0)
     passes = share * method.draws * sides
-    passes += share * method.second_draws * 2 * method.second_share * (1 + sides)  # the unchanged model once more, too
+    passes += sum(share * draws * 2 * ends * (1 + sides) for ends, draws in method.looks)  # the unchanged model, too
     passes += PASSES_OF_A_STEP * a_query * method.steps
     if method.step == "unlearn":
         passes += PASSES_OF_A_STEP * HELD / rates.images * method.steps

@@ -18,8 +18,9 @@ class Method:
     ``rise`` is how far the step raises the query's mean loss, as a share of it; ``draws`` and ``query_draws`` are how
     many noise levels a training image and the query are looked at. The images that helped and hurt most, a share
     ``second_share`` at each end, are then looked at again at ``second_draws`` other ones, which replace the first (0:
-    not again). ``parameters`` are names or patterns of what may move, with commas. The form ``skew`` divides the change
-    by the sum of the losses, draw by draw.
+    not again); those at the ends of what comes of that, ``third_share``, once more at ``third_draws``. ``parameters``
+    are names or patterns of what may move, with commas. The form ``skew`` divides the change by the sum of the losses,
+    draw by draw.
     """
 
     name: str
@@ -34,6 +35,8 @@ class Method:
     query_draws: int = 100
     second_draws: int = 100
     second_share: float = 0.03
+    third_draws: int = 0
+    third_share: float = 0.005
     seed: int = 0
     parameters: str | None = None
     shortlist: float | None = None  # share of rows, nearest by features, that the pass is limited to
@@ -42,9 +45,20 @@ class Method:
         """Return every option by name, as stored and shown."""
         return asdict(self)
 
+    @property
+    def looks(self) -> tuple[tuple[float, int], ...]:
+        """Return the further looks in order: the share of the images at each end, and how many draws of each."""
+        return tuple(
+            (share, draws)
+            for share, draws in ((self.second_share, self.second_draws), (self.third_share, self.third_draws))
+            if draws
+        )
+
 
 METHODS: dict[str, Method] = {
-    "unlearn": Method("unlearn", "unlearn", form="skew", steps=60, learning_rate=1e-4, rise=1.0, second_share=0.05),
+    "unlearn": Method(
+        "unlearn", "unlearn", "skew", steps=60, learning_rate=1e-4, rise=1.0, second_share=0.05, third_draws=400
+    ),
     "ekfac": Method("ekfac", "ekfac"),
     "diagonal": Method("diagonal", "diagonal", damping=0.1),
     "sgd": Method("sgd", "sgd"),
@@ -83,9 +97,11 @@ def method_named(name: str | None, **changes: object) -> Method:
         raise AuditError(f"The query's loss cannot be made to rise by {method.rise}.", hint="rise is above 0.")
     if method.draws < 1 or method.query_draws < 1:
         raise AuditError("An image cannot be looked at less than once.", hint="draws are 1 or more.")
-    if method.second_draws < 0 or not 0 <= method.second_share <= 0.5:
+    again = ((method.second_draws, method.second_share), (method.third_draws, method.third_share))
+    if any(draws < 0 or not 0 <= share <= 0.5 for draws, share in again):
         raise AuditError(
-            "Images cannot be looked at again like this.", hint="second_draws is 0 or more, second_share up to 0.5."
+            "Images cannot be looked at again like this.",
+            hint="second_draws and third_draws are 0 or more, second_share and third_share up to 0.5.",
         )
     if method.shortlist is not None and not 0 < method.shortlist <= 1:
         raise AuditError(f"{method.shortlist} is no share of the rows.", hint="shortlist is above 0, up to 1.")

@@ -1,7 +1,7 @@
-"""From a generated image to one number per training image: a step on many draws of the query, one pass, a second look.
+"""From a generated image to one number per training image: a step on many draws of the query, one pass, further looks.
 
 Scores are means over few draws, so the first of a ranking are also the luckiest ones. The images at both ends are
-therefore looked at again, at more draws that the first look did not have, and take their score from these.
+therefore looked at again, at more draws that the looks before did not have, and take their score from these.
 """
 
 from __future__ import annotations
@@ -96,11 +96,13 @@ def trace(place: Place, query: Batch, method: Method, shortlist: NDArray[np.int6
     if shortlist is not None:
         rescored = np.isin(np.arange(len(rows.ids)), shortlist)
     score = _spread(_read(update, counted.mean(1)), rescored)
-    again = at_both_ends(score, method.second_share) if method.second_draws else np.zeros(0, np.int64)
-    if len(again):
-        more = Draws(method.second_draws, seed=method.seed + 2)  # + 1 draws what unlearning holds
-        second = _pass_over(place, network, update, _draws_of(place.rows(more), again), None, f"{stamp}-again")
-        score[again] = _read(update, _counted(method, second[0], second[1], more).mean(1)).float().numpy()
+    for number, (share, count) in enumerate(method.looks):
+        again = at_both_ends(score, share)
+        if len(again):
+            more = Draws(count, seed=method.seed + 2 + number)  # + 1 draws what unlearning holds
+            name = f"{stamp}-again{number}"
+            found = _pass_over(place, network, update, _draws_of(place.rows(more), again), None, name)
+            score[again] = _read(update, _counted(method, found[0], found[1], more).mean(1)).float().numpy()
     return Traced(
         score=score,
         base_loss=_spread(by_sample(losses, draws.count).mean(1), rescored),
@@ -114,7 +116,7 @@ def trace(place: Place, query: Batch, method: Method, shortlist: NDArray[np.int6
 
 
 def at_both_ends(score: NDArray[np.float32], share: float) -> NDArray[np.int64]:
-    """Return which images a second look is worth, ascending: a share of the scored ones at each end of the ranking."""
+    """Return which images a further look is worth, ascending: a share of the scored ones at each end of the ranking."""
     order = np.argsort(score, kind="stable")[: np.isfinite(score).sum()]  # NaN is sorted to the end
     count = min(round(share * len(order)), len(order) // 2)
     return np.sort(np.concatenate([order[:count], order[len(order) - count :]])).astype(np.int64)

@@ -56,7 +56,8 @@ def offer(project: GenerationProject, picture: Picture, method: Method, *, name:
     from forwardinf_core.audits.generation.methods import TITLES
 
     count = counted(len(project.audit.train_ids), "training image")
-    ends = f", at those that matter most {counted(method.second_draws, 'more time')}" if method.second_draws else ""
+    again = zip(("those that matter most", "the very first and last"), method.looks, strict=False)
+    ends = "".join(f", {which} {counted(draws, 'more time')}" for which, (_share, draws) in again)
     mirrored = ", half of the times mirrored" if project.audit.mirrors else ""
 
     def start() -> None:

@@ -24,6 +24,8 @@ WORDS_OF_OPTIONS = {
     "draws": "At how many noise levels each training image is looked at.",
     "second_draws": "At how many other noise levels the images at both ends are looked at again; 0 = not again.",
     "second_share": "Share of the images at each end that is looked at again, and takes its score from that.",
+    "third_draws": "At how many further noise levels the very first and last are looked at once more; 0 = not.",
+    "third_share": "Share of the images at each end that is looked at once more, and takes its score from that.",
     "query_draws": "At how many noise levels the picture is looked at when the step is taken.",
     "damping": "How much the curvature is smoothed. Larger is steadier and blunter.",
     "seed": "Noise and levels follow from it and from each image's id alone: the same for both models.",
