@@ -137,6 +137,6 @@ def _training(audit: GenerationAudit) -> DenoiserTraining:
     if found is None:
         raise ModelError(
             "This diffusion model cannot be retrained here: how it was trained is not known.",
-            hint="Only models that `fit` trained can be; the scores stand as estimates.",
+            hint="Only models that the command fit trained can be; the scores stand as estimates.",
         )
     return found
