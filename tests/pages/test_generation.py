@@ -132,8 +132,10 @@ def test_a_painted_picture_is_shown_and_its_tracing_is_offered_then_watched(
     app = show(**LEFT, method="adam")
     assert "Painted as **left**: seed 1, 4 steps." in written(app)
     assert written(app).count("MB of memory") == 2  # painting another, and this trace
-    assert "looks at 24 training images again, 10 times each" in written(app)
+    assert "looks at 24 training images again, 10 times each, those that matter most 100 more times." in written(app)
     assert not given(app, "board")
+    usual = "10 times each, those that matter most 100 more times, the very first and last 400 more times."
+    assert usual in written(show(**LEFT))
     app.button(key="gen-trace-").click().run()
     (job,) = jobs.list_jobs(painter.folder)
     assert given(app, "watch")[0]["job"] == str(job.id)
