@@ -55,9 +55,12 @@ def offer(project: GenerationProject, picture: Picture, method: Method, *, name:
     from forwardinf_core.audits.generation.costs import dry_run_of, of_trace
     from forwardinf_core.audits.generation.methods import TITLES
 
-    count = counted(len(project.audit.train_ids), "training image")
+    n_images = len(project.audit.train_ids)
+    count = counted(n_images, "training image")
     again = zip(("those that matter most", "the very first and last"), method.looks, strict=False)
-    ends = "".join(f", {which} {counted(draws, 'more time')}" for which, (_share, draws) in again)
+    ends = "".join(
+        f", {which} {counted(draws, 'more time')}" for which, (share, draws) in again if round(share * n_images)
+    )
     mirrored = ", half of the times mirrored" if project.audit.mirrors else ""
 
     def start() -> None:
