@@ -57,6 +57,7 @@ def test_the_published_schema_is_up_to_date() -> None:
         ("train.lable", "label", ["train.lable is not a known key", "Did you mean label?", "Keys of train"]),
         ("model.colour", "red", ["model.colour is not a known key", "Keys of model: kind, path"]),
         ("task", "segmentation", ['task is "segmentation"', "Expected image-classification"]),
+        ("task", "causal-lm", ["is a language model", "forwardinf_core trace"]),
         ("task", "causal-ml", ["Did you mean causal-lm?"]),
         ("task", "image-clasification", ['"image-clasification"', "Did you mean image-classification?"]),
         ("model.kind", "transformer", ['model.kind is "transformer"', "Did you mean transformers?"]),
