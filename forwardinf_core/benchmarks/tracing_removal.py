@@ -1,8 +1,9 @@
 """Does it hold? Retrain without the texts a ranking puts first, and see how much the query's loss rises.
 
-One retraining leaves out the first k texts of all queries together: they are about different facts, so each query
-loses its own texts, and what the others lose is the same for every ranking. Loss rises are against a model retrained
-with the same seed on everything.
+One retraining leaves out the first k texts of all queries together: no text states the facts of two of them, so each
+query loses its own texts and some of what others name besides. Loss rises are against a model retrained with the same
+seed on everything. Where k is larger than the number of texts that state a fact, every good ranking takes all of them,
+and what fills the rest decides; ``statements`` asks about facts that more texts state.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import nn
 
 from forwardinf_core.audits.tracing.fitting import LanguageFitOptions, suitable_training
 from forwardinf_core.audits.tracing.methods import TraceMethod
+from forwardinf_core.benchmarks.generation_figures import Floats, Interval, mean_interval
 from forwardinf_core.benchmarks.tracing_ranking import rankings, scores_of
 from forwardinf_core.benchmarks.tracing_sets import FactQuery, FactSet
 from forwardinf_core.models.language import LanguageModel
@@ -24,8 +26,7 @@ from forwardinf_core.models.language_baseline import LanguageShape, language_mod
 from forwardinf_core.models.language_text import prompt_of
 from forwardinf_core.models.language_training import train_language
 
-DRAWS = 1_000
-RANDOM = "random"
+RANDOM, BM25 = "random", "bm25"
 LEFT_OUT = ("overlap", "bm25, prompt alone")
 
 Report = Callable[[float, str], None]
@@ -33,7 +34,10 @@ Report = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class RemovalFigure:
-    """How much the queries' losses rose without the first k texts of a ranking; 95% interval over queries."""
+    """How much the queries' losses rose without the first k texts of a ranking, in nats; 95% interval over queries.
+
+    ``beyond_bm25`` is this rise minus that without BM25's first k, by query, with its interval.
+    """
 
     ranking: str
     k: int
@@ -43,17 +47,24 @@ class RemovalFigure:
     rise: float
     low: float
     high: float
+    beyond_bm25: Interval
     by_query: tuple[float, ...]
 
 
-def known_queries(chosen: FactSet, half: str, count: int, *, largest_loss: float = 1.0) -> list[FactQuery]:
-    """Return queries the model answers with little loss, one of each fact."""
+def known_queries(
+    chosen: FactSet, half: str, count: int, *, statements: int = 1, largest_loss: float = 1.0
+) -> list[FactQuery]:
+    """Return queries the model answers with little loss, whose fact that many texts state, none of them two facts."""
     found: list[FactQuery] = []
+    taken: set[int] = set()
     for query in chosen.half(half):
         if len(found) == count:
             break
+        if len(query.proponents) < statements or not taken.isdisjoint(query.proponents):
+            continue
         if _loss(chosen.audit.model, chosen.audit.model.module, query) <= largest_loss:
             found.append(query)
+            taken.update(query.proponents)
     return found
 
 
@@ -84,7 +95,11 @@ def measure_removal(
                 sizes[ranking, k] = len(removed)
                 done += 1
                 report(done / total, f"Retrained {done} of {total}")
-    return [_figure(ranking, k, found, sizes[ranking, k]) for (ranking, k), found in rises.items()]
+    by_query = {asked: np.array(found).mean(0) for asked, found in rises.items()}  # of (seeds, queries)
+    return [
+        _figure(ranking, k, by_query[ranking, k], by_query[BM25, k], len(seeds), sizes[ranking, k])
+        for ranking, k in by_query
+    ]
 
 
 def _orders(
@@ -130,19 +145,7 @@ def _loss(model: LanguageModel, module: nn.Module, query: FactQuery) -> float:
     return float(model.objective.losses(model.objective.outputs(module, batch), batch)[0])
 
 
-def _figure(ranking: str, k: int, rises: list[list[float]], n_removed: int) -> RemovalFigure:
-    table = np.array(rises)  # (seeds, queries)
-    by_query = table.mean(0)
-    generator = np.random.default_rng(0)
-    means = by_query[generator.integers(0, len(by_query), (DRAWS, len(by_query)))].mean(1)
-    return RemovalFigure(
-        ranking,
-        k,
-        table.shape[1],
-        table.shape[0],
-        n_removed,
-        float(by_query.mean()),
-        float(np.quantile(means, 0.025)),
-        float(np.quantile(means, 0.975)),
-        tuple(float(value) for value in by_query),
-    )
+def _figure(ranking: str, k: int, rises: Floats, bm25: Floats, n_seeds: int, n_removed: int) -> RemovalFigure:
+    rise, beyond = mean_interval(rises), mean_interval(rises - bm25)
+    by_query = tuple(float(value) for value in rises)
+    return RemovalFigure(ranking, k, len(rises), n_seeds, n_removed, rise.mean, rise.low, rise.high, beyond, by_query)

@@ -35,6 +35,7 @@ def tracing(
     method: Annotated[list[str] | None, typer.Option(help="SCOPE-STEP or SCOPE-STEP:FORM.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes of a training; what suits the corpus.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of a removal check.")] = 3,
+    statements: Annotated[int, typer.Option(min=1, help="Removal: how many texts state a query's fact, or more.")] = 1,
     texts: Annotated[int, typer.Option(min=100, help="Texts of the set large, for --part cost.")] = 50_000,
     out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.")] = None,
     as_json: AsJson = False,
@@ -54,15 +55,20 @@ def tracing(
             else:
                 chosen = tracing_sets.open_set(name, where, work, epochs=epochs, report=report)
             for wanted in part or ["ranking"]:
-                figures += _figures(wanted, chosen, half, methods, _Sizes(queries, seeds, epochs), report)
+                figures += _figures(wanted, chosen, half, methods, _Sizes(queries, seeds, epochs, statements), report)
     if out is not None:
         out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     if as_json:
         print_json(figures)
         return
     for one in figures:
-        cells = [(name, f"{value:.3f}" if isinstance(value, float) else str(value)) for name, value in one.items()]
-        typer.echo("  ".join(f"{name} {value}" for name, value in cells if name != "by_query"))
+        typer.echo("  ".join(f"{name} {_shown(value)}" for name, value in one.items() if name != "by_query"))
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):  # an interval
+        return f"{value['mean']:.3f} ({value['low']:.3f} to {value['high']:.3f})"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,7 @@ class _Sizes:
     queries: int
     seeds: int
     epochs: int | None
+    statements: int
 
 
 def _figures(
@@ -92,7 +99,7 @@ def _figures(
         found = tracing_ranking.measure(chosen, part, n_queries=sizes.queries, methods=asked, only=false, report=report)
         return [{"part": part, **asdict(one)} for one in found]
     if part == "removal":
-        known = tracing_removal.known_queries(chosen, half, sizes.queries)
+        known = tracing_removal.known_queries(chosen, half, sizes.queries, statements=sizes.statements)
         removed = tracing_removal.measure_removal(
             chosen, known, asked, seeds=range(sizes.seeds), epochs=sizes.epochs, report=report
         )

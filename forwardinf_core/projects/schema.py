@@ -122,7 +122,9 @@ def _sentence(error: ErrorDetails, field: str, origin: str) -> ProjectError:
             return ProjectError(f"{origin}: {field} is not a known key.", hint=hint)
         case "literal_error" if field == "task" and error["input"] in LANGUAGE_TASKS:
             hint = "Ask with: python -m forwardinf_core trace"
-            return ProjectError("The model of this project is a language model, which this command cannot ask.", hint=hint)
+            return ProjectError(
+                "The model of this project is a language model, which this command cannot ask.", hint=hint
+            )
         case "literal_error":
             known = str(expected["expected"]).split("'")[1::2]
             known += LANGUAGE_TASKS if field == "task" else ()

@@ -101,8 +101,19 @@ def test_removing_what_influence_names_hurts_more_than_removing_anything(colours
         report=_silent,
     )
     rises = {one.ranking: one.rise for one in found}
+    beyond = {one.ranking: one.beyond_bm25.mean for one in found}
+    assert beyond == {name: pytest.approx(rise - rises["bm25"]) for name, rise in rises.items()}
     assert rises["blocks-ekfac, relative"] > rises["random"]
     assert rises["blocks-ekfac, relative"] > 0.3
+
+
+def test_facts_that_few_texts_state_and_texts_that_state_two_facts_are_not_asked_about(colours: FactSet) -> None:
+    first, second, third = colours.report[0], colours.report[1], colours.report[2]
+    shared = replace(second, proponents=(*second.proponents, first.proponents[0]))
+    rare = replace(third, proponents=third.proponents[:1])
+    chosen = replace(colours, report=(first, shared, rare))
+    assert known_queries(chosen, "report", 3, largest_loss=99.0) == [first, rare]
+    assert known_queries(chosen, "report", 3, statements=2, largest_loss=99.0) == [first]
 
 
 def test_a_step_towards_a_text_moves_the_answer_as_its_score_says(colours: FactSet) -> None:
