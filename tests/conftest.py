@@ -17,6 +17,9 @@ ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = Path(os.environ.get("FORWARDINF_TEST_DATA", ROOT.parent / "shared" / "data"))
 IN_CI = os.environ.get("CI") == "true"
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # as many as there are workers would stand in each other's way
+
 
 def absent(reason: str) -> None:
     """Skip with a reason; in continuous integration, where everything is present, fail instead."""
