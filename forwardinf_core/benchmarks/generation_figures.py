@@ -1,4 +1,4 @@
-r"""What the parts of ``bench generation`` say of rankings and pictures: ranks, recall, intervals, SSIM."""
+r"""Figures of ``bench generation``: ranks, recall, SSIM; and the intervals that ``bench tracing`` gives too."""
 
 from __future__ import annotations
 
